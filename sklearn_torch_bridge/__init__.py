@@ -1,0 +1,17 @@
+"""A scikit-learn compatible adapter for PyTorch models."""
+
+from importlib.metadata import version
+
+from sklearn_torch_bridge import pooling
+from sklearn_torch_bridge._convert import to_numpy
+from sklearn_torch_bridge._errors import ConversionError, ForwardError, OutputError
+
+__version__ = version("sklearn-torch-bridge")
+
+__all__ = [
+    "ConversionError",
+    "ForwardError",
+    "OutputError",
+    "pooling",
+    "to_numpy",
+]

@@ -1,0 +1,37 @@
+"""Every exception of the package.
+
+::
+
+    TypeError
+    └── ConversionError     the values of a tensor cannot be had as an array
+        └── OutputError     (also a ValueError) which of several values is meant?
+    RuntimeError
+    └── ForwardError        the model failed on some rows
+
+Everything else is a plain `TypeError` or `ValueError`.
+"""
+
+__all__ = ["ConversionError", "ForwardError", "OutputError"]
+
+
+class ConversionError(TypeError):
+    """The values of an object cannot be had as a NumPy or SciPy array.
+
+    The message says what came and what to call instead.
+    """
+
+
+class OutputError(ConversionError, ValueError):
+    """A model's output has several fields, or lacks the one asked for.
+
+    A `TypeError` because such an object is no single tensor, and a `ValueError`
+    because another `output` mends it.
+    """
+
+
+class ForwardError(RuntimeError):
+    """The model raised in a forward pass.
+
+    The message names the rows, the submodule that failed and the layer asked for;
+    the model's own exception is the cause (``__cause__``).
+    """

@@ -1,0 +1,35 @@
+"""Import an optional package, or say which extra brings it."""
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+__all__ = ["import_optional", "is_installed"]
+
+_EXTRAS = {
+    "matplotlib": "plot",
+    "sentence_transformers": "st",
+    "tqdm": "progress",
+    "transformers": "hf",
+}
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether `package` could be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def import_optional(module: str, *, purpose: str) -> ModuleType:
+    """Import `module`; where its package is missing, name the extra.
+
+    A package that is there but broken raises its own error.
+    """
+    package = module.partition(".")[0]
+    if not is_installed(package):
+        extra = _EXTRAS[package]
+        msg = (
+            f"{purpose} needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'sklearn-torch-bridge[{extra}]'"
+        )
+        raise ImportError(msg)
+    return importlib.import_module(module)

@@ -1,0 +1,48 @@
+"""Aliases and Protocols used in signatures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["Feed", "Indices", "Inputs", "Pool", "Preprocess", "Selector"]
+
+Indices = NDArray[np.intp]
+"""Positions of rows in the caller's `X`."""
+
+Pool = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""``(hidden, mask) -> Z``."""
+
+Preprocess = Callable[[Sequence[Any]], Any]
+"""A list of rows -> a tensor, a tuple of tensors, or a mapping of keyword arguments."""
+
+Selector = str | int | None
+"""The field of a model's output: a key, an attribute or an index."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one call of a model takes, and which of its tokens are real."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    mask: torch.Tensor | None = None
+
+
+class Feed(Protocol):
+    """Rows that can be asked for in any order, ready for a model."""
+
+    lengths: NDArray[np.int64] | None
+    """Tokens of each row, where rows differ; they decide the order."""
+
+    repeats_of: Indices | None
+    """For each row the first row equal to it, where comparing is cheap."""
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    def batch(self, rows: Indices) -> Inputs:
+        """Prepare these rows, on the CPU, in memory that nobody else holds."""
