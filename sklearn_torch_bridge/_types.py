@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["Feed", "Indices", "Inputs", "Pool", "Preprocess", "Selector"]
 
 Indices = NDArray[np.intp]
-"""Positions of rows in the caller's `X`."""
+"""Positions of rows."""
 
 Pool = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 """``(hidden, mask) -> Z``."""
@@ -35,11 +35,13 @@ class Inputs:
 class Feed(Protocol):
     """Rows that can be asked for in any order, ready for a model."""
 
-    lengths: NDArray[np.int64] | None
-    """Tokens of each row, where rows differ; they decide the order."""
+    @property
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Tokens of each row, where rows differ; they decide the order."""
 
-    repeats_of: Indices | None
-    """For each row the first row equal to it, where comparing is cheap."""
+    @property
+    def origin(self) -> Indices | None:
+        """For each row of `X` the row here that holds it; None where they agree."""
 
     def __len__(self) -> int:
         """Count the rows."""

@@ -1,0 +1,206 @@
+"""Run a replica over batches into one result."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sklearn_torch_bridge._batching import describe_rows, iter_batches, longest_first
+from sklearn_torch_bridge._errors import ForwardError
+from sklearn_torch_bridge._replica import replica
+from sklearn_torch_bridge._select import select_output
+from sklearn_torch_bridge._sink import ArraySink
+from sklearn_torch_bridge._taps import taps
+from sklearn_torch_bridge._types import Feed, Indices, Inputs, Pool, Selector
+
+__all__ = ["Extracted", "Reading", "extract"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read off each forward pass."""
+
+    layers: tuple[str, ...] = ()
+    output: Selector = None
+    pool: Pool | None = None
+    dtype: np.dtype[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """The result, and how many of its columns each layer has."""
+
+    array: NDArray[Any]
+    widths: tuple[int, ...]
+
+
+def extract(
+    module: nn.Module,
+    feed: Feed,
+    reading: Reading,
+    *,
+    device: str | torch.device,
+    batch_size: int,
+    advance: Callable[[int], object],
+) -> Extracted:
+    """Send every row of `feed` through the model once; results come in order.
+
+    `feed` holds at least one row. `advance` hears how many rows were just done.
+    """
+    n_samples = len(feed) if feed.origin is None else len(feed.origin)
+    sink = ArraySink(n_samples, reading.dtype, feed.origin)
+    reader = _Reader(reading)
+    order = longest_first(feed.lengths, np.arange(len(feed)))
+    with (
+        replica(module, device) as (own, place),
+        taps(own, reading.layers, reader.read) as run,
+        torch.inference_mode(),
+    ):
+        for rows in iter_batches(order, batch_size):
+            inputs = feed.batch(rows)
+            places = sink.caller_rows(rows)
+            reader.begin(inputs.mask, len(rows), places)
+            try:
+                run(_to_device(inputs, place))
+            except _ReadError as error:
+                raise error.reason from error.reason.__cause__
+            except Exception as error:
+                msg = _failure(error, own, reading.layers, places, inputs)
+                raise ForwardError(msg) from error
+            sink.write(rows, reader.pieces())
+            advance(len(places))
+    assert sink.array is not None  # noqa: S101 - `feed` is not empty
+    return Extracted(sink.array, sink.widths)
+
+
+class _ReadError(Exception):
+    """Carries our own error through the model's forward."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Reader:
+    """Turns what the layers return into one vector a row, as it comes.
+
+    Pooling at once keeps memory small, and keeps values from a later layer that works
+    in place.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._pieces: dict[str, torch.Tensor] = {}
+        self.begin(None, 0, np.arange(0))
+
+    def begin(self, mask: torch.Tensor | None, n_rows: int, places: Indices) -> None:
+        """Expect the values of one batch."""
+        self._mask, self._n_rows, self._places = mask, n_rows, places
+        self._pieces.clear()
+
+    def read(self, layer: str, value: Any) -> None:
+        """Take what `layer` returned; "" is the model's output."""
+        try:
+            hidden = select_output(value, self._reading.output)
+            _check_tensor(hidden)
+            pooled = self._pool(hidden)
+            self._check_rows(pooled, hidden)
+        except Exception as error:
+            where = f"layer {layer!r}" if layer else "the model's output"
+            error.add_note(f"While reading {where} of {describe_rows(self._places)}.")
+            raise _ReadError(error) from error
+        kept = layer in self._reading.layers[:-1] and pooled.data_ptr()
+        self._pieces[layer] = pooled.clone() if kept else pooled
+
+    def pieces(self) -> list[torch.Tensor]:
+        """Give what was read, in the order of the layers asked for."""
+        return [self._pieces[layer] for layer in self._reading.layers or ("",)]
+
+    def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        pool = self._reading.pool
+        if pool is None:
+            return hidden
+        pooled = pool(hidden, self._mask)
+        _check_tensor(pooled)
+        return pooled.unsqueeze(1) if pooled.ndim == 1 else pooled
+
+    def _check_rows(self, pooled: torch.Tensor, hidden: torch.Tensor) -> None:
+        several = len(self._reading.layers) > 1 or self._reading.pool is not None
+        if pooled.ndim == 0 or len(pooled) != self._n_rows:
+            msg = (
+                f"the model must return one result per row, got shape "
+                f"{tuple(hidden.shape)} for {self._n_rows} rows. Where the rows are on "
+                "another axis, move them to the first (`batch_first=True`, or a "
+                "callable `pooling`)."
+            )
+            raise ValueError(msg)
+        if several and pooled.ndim != 2:  # noqa: PLR2004 - (rows, columns)
+            msg = (
+                "`pooling` must leave one vector per row, got shape "
+                f"{tuple(pooled.shape)}. Take `pooling`='mean', 'flatten', or 'gap'."
+            )
+            raise ValueError(msg)
+
+
+def _check_tensor(value: Any) -> None:
+    if not isinstance(value, torch.Tensor):
+        msg = (
+            f"what is read off the model must be a tensor, got {type(value).__name__}. "
+            "Choose a tensor with `output`, or tap another `layer`."
+        )
+        raise TypeError(msg)
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    """Move the tensors of a model's inputs, however nested."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, Inputs):
+        return Inputs(
+            _to_device(value.args, device), _to_device(value.kwargs, device), value.mask
+        )
+    if isinstance(value, Mapping):
+        return {key: _to_device(item, device) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_to_device(item, device) for item in value)
+    return value
+
+
+def _failure(
+    error: Exception,
+    module: nn.Module,
+    layers: tuple[str, ...],
+    places: Indices,
+    inputs: Inputs,
+) -> str:
+    """Say which rows and which part of the model failed, and on the way to what."""
+    goal = ", ".join(map(repr, layers)) if layers else "the model's output"
+    part = _innermost(module, error.__traceback__)
+    where = f"submodule {part!r}" if part else "the model's own forward"
+    hint = ""
+    given = inputs.args[0] if len(inputs.args) == 1 else None
+    if isinstance(given, torch.Tensor) and not given.is_floating_point():
+        hint = (
+            f" `X` holds {given.dtype}, and integers are passed on as they are: for a "
+            "model that takes floats give X.astype('float32')."
+        )
+    return (
+        f"the model failed on {describe_rows(places)}, in {where} on the way to "
+        f"{goal}: {type(error).__name__}: {error}{hint}"
+    )
+
+
+def _innermost(module: nn.Module, trace: TracebackType | None) -> str:
+    """Name the innermost submodule whose code is on the traceback."""
+    names = {id(part): name for name, part in module.named_modules()}
+    found = ""
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        found = names.get(id(owner), found) or found
+        trace = trace.tb_next
+    return found

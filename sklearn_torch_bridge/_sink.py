@@ -1,0 +1,82 @@
+"""Where results go: one array, allocated once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sklearn_torch_bridge._convert import numpy_dtype, write_rows
+from sklearn_torch_bridge._types import Indices
+
+__all__ = ["ArraySink"]
+
+
+class ArraySink:
+    """An array of `n_samples` rows that takes its shape from the first batch.
+
+    `origin` tells for each row of the array which row of the feed it shows; None
+    where they are the same.
+    """
+
+    def __init__(
+        self, n_samples: int, dtype: np.dtype[Any] | None, origin: Indices | None = None
+    ) -> None:
+        self._n_samples = n_samples
+        self._dtype = dtype
+        self._places = None if origin is None else _Places(origin)
+        self.array: NDArray[Any] | None = None
+        self.widths: tuple[int, ...] = ()
+
+    def write(self, rows: Indices, pieces: list[torch.Tensor]) -> None:
+        """Put the pieces of a batch, one a layer, side by side into their rows."""
+        if self.array is None:
+            self.array = self._allocate(pieces)
+        source = None
+        if self._places is not None:
+            rows, source = self._places.of(rows)
+        start = 0
+        for piece in pieces:
+            stop = start + piece.shape[-1] if len(pieces) > 1 else None
+            self._check(piece)
+            target = self.array if stop is None else self.array[:, start:stop]
+            write_rows(target, rows, piece if source is None else piece[source])
+            start = stop or 0
+
+    def caller_rows(self, rows: Indices) -> Indices:
+        """Give the rows of the caller's `X` that rows of the feed stand for."""
+        return rows if self._places is None else self._places.of(rows)[0]
+
+    def _allocate(self, pieces: list[torch.Tensor]) -> NDArray[Any]:
+        self.widths = tuple(piece.shape[-1] for piece in pieces)
+        shape = pieces[0].shape[1:] if len(pieces) == 1 else (sum(self.widths),)
+        dtype = self._dtype or np.result_type(*(numpy_dtype(p.dtype) for p in pieces))
+        return np.empty((self._n_samples, *shape), dtype)
+
+    def _check(self, piece: torch.Tensor) -> None:
+        if self.array is None or self.array.ndim == 2:  # noqa: PLR2004 - (rows, columns)
+            return
+        if piece.shape[1:] != self.array.shape[1:]:
+            msg = (
+                "`pooling`=None must give rows of one shape, got "
+                f"{tuple(piece.shape[1:])} after {self.array.shape[1:]}. Pool rows of "
+                "different length."
+            )
+            raise ValueError(msg)
+
+
+class _Places:
+    """For each row of a feed, the rows of the result that show it."""
+
+    def __init__(self, origin: Indices) -> None:
+        self._order = np.argsort(origin, kind="stable")
+        counts = np.bincount(origin)
+        self._stops = np.cumsum(counts)
+        self._starts = self._stops - counts
+
+    def of(self, rows: Indices) -> tuple[Indices, torch.Tensor]:
+        """Give the places of `rows`, and for each place its position in `rows`."""
+        counts = self._stops[rows] - self._starts[rows]
+        places = [self._order[self._starts[row] : self._stops[row]] for row in rows]
+        source = np.repeat(np.arange(len(rows)), counts)
+        return np.concatenate(places), torch.from_numpy(source)

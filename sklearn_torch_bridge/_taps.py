@@ -1,0 +1,187 @@
+"""Record named layers and stop early, inside a `with` block."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from sklearn_torch_bridge._types import Inputs
+
+__all__ = ["check_layers", "taps"]
+
+Record = Callable[[str, Any], None]
+
+_WILDCARDS = frozenset("*?[")
+
+
+class _StopForwardError(BaseException):
+    """Ends a forward pass; no model's ``except Exception`` shall catch it."""
+
+
+def check_layers(
+    module: nn.Module, layer: str | Iterable[Any] | None
+) -> tuple[str, ...]:
+    """Return the names that `layer` stands for, each once, in the order given.
+
+    A name is that of a submodule, with ``:k`` behind it for its k-th call (from 0).
+    A glob gives the names in the order of ``named_modules()``: ``*`` and ``?`` stay
+    within one part of a name, ``**`` crosses the dots.
+    """
+    if layer is None:
+        return ()
+    patterns = [layer] if isinstance(layer, str) else list(layer)
+    names = [name for name, _ in module.named_modules() if name]
+    aliases = {name for name, _ in module.named_modules(remove_duplicate=False)}
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            msg = (
+                "`layer` must be the name of a submodule, a list of names, or None, "
+                f"got {pattern!r}."
+            )
+            raise TypeError(msg)
+        matches = _matches(pattern, names, aliases)
+        if not matches:
+            raise ValueError(_unknown(pattern, names))
+        found.update(dict.fromkeys(matches))
+    if not found:
+        msg = "`layer` must name at least one submodule, got an empty list."
+        raise ValueError(msg)
+    return tuple(found)
+
+
+@contextmanager
+def taps(
+    module: nn.Module, layers: Sequence[str], record: Record
+) -> Iterator[Callable[[Inputs], None]]:
+    """Give a function that runs `module` and hands what `layers` return to `record`.
+
+    The forward ends with the last layer asked for. Without `layers` the name is ""
+    and the value is the module's output.
+    """
+    if not layers:
+        yield partial(_run_to_the_end, module, record)
+        return
+    recorder = _Recorder(layers, record)
+    handles = [
+        module.get_submodule(name).register_forward_hook(partial(recorder.hear, calls))
+        for name, calls in _by_module(module, layers).items()
+    ]
+    try:
+        yield partial(_run_until_heard, module, recorder)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Recorder:
+    """What is still to be heard in this forward pass."""
+
+    def __init__(self, layers: Sequence[str], record: Record) -> None:
+        self._layers = layers
+        self._record = record
+        self._calls: dict[int, int] = {}
+        self.waiting: set[str] = set()
+        self.error: Exception | None = None
+
+    def begin(self) -> None:
+        self._calls.clear()
+        self.waiting = set(self._layers)
+
+    def hear(
+        self, wanted: dict[int, list[str]], module: nn.Module, _: Any, value: Any
+    ) -> None:
+        call = self._calls.get(id(wanted), 0)
+        self._calls[id(wanted)] = call + 1
+        for layer in wanted.get(call, ()):
+            try:
+                self._record(layer, value)
+            except Exception as error:  # noqa: BLE001 - ours, not the model's: raised again outside it
+                self.error = error
+                raise _StopForwardError from None
+            self.waiting.discard(layer)
+        if not self.waiting:
+            raise _StopForwardError
+
+
+def _run_to_the_end(module: nn.Module, record: Record, inputs: Inputs) -> None:
+    record("", module(*inputs.args, **inputs.kwargs))
+
+
+def _run_until_heard(module: nn.Module, recorder: _Recorder, inputs: Inputs) -> None:
+    recorder.begin()
+    try:
+        module(*inputs.args, **inputs.kwargs)
+    except _StopForwardError:
+        error, recorder.error = recorder.error, None
+        if error is not None:
+            raise error from error.__cause__
+        return
+    missing = ", ".join(map(repr, sorted(recorder.waiting)))
+    msg = (
+        f"`layer` must name submodules that the forward pass calls, but {missing} did "
+        "not run. A submodule is not heard where its `forward` is called directly, "
+        "where it is scripted or compiled, or where this input takes another way."
+    )
+    raise ValueError(msg)
+
+
+def _matches(pattern: str, names: list[str], aliases: set[str]) -> list[str]:
+    if pattern in aliases:
+        return [pattern]
+    if _call_of(pattern)[0] in aliases:
+        return [pattern]
+    if not _WILDCARDS & set(pattern):
+        return []
+    expression = re.compile(_translate(pattern))
+    return [name for name in names if expression.fullmatch(name)]
+
+
+def _call_of(layer: str) -> tuple[str, int]:
+    """Split the number of the call from a name.
+
+    >>> _call_of("encoder.layer.2:1"), _call_of("encoder")
+    (('encoder.layer.2', 1), ('encoder', 0))
+    """
+    name, colon, call = layer.rpartition(":")
+    return (name, int(call)) if colon and call.isdecimal() else (layer, 0)
+
+
+def _by_module(
+    module: nn.Module, layers: Sequence[str]
+) -> dict[str, dict[int, list[str]]]:
+    """Sort layers by the submodule to hook, then by its call."""
+    aliases = {name for name, _ in module.named_modules(remove_duplicate=False)}
+    sorted_out: dict[str, dict[int, list[str]]] = {}
+    for layer in layers:
+        name, call = (layer, 0) if layer in aliases else _call_of(layer)
+        sorted_out.setdefault(name, {}).setdefault(call, []).append(layer)
+    return sorted_out
+
+
+def _translate(pattern: str) -> str:
+    """Turn a glob over dotted names into a regular expression.
+
+    ``**.`` may also stand for nothing, so that ``**.dense`` finds ``dense`` as well.
+    """
+    known = {"**.": r"(?:.*\.)?", "**": ".*", "*": "[^.]*", "?": "[^.]"}
+    parts = re.split(r"(\*\*\.|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    return "".join(
+        known.get(
+            part, part.replace("[!", "[^", 1) if part[:1] == "[" else re.escape(part)
+        )
+        for part in parts
+    )
+
+
+def _unknown(pattern: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.4) or names[:5]
+    hint = ", ".join(map(repr, close)) if close else "it has no submodules"
+    return (
+        f"`layer` must name a submodule of `model`, got {pattern!r}. Close names: "
+        f"{hint}."
+    )

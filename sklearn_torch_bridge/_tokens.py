@@ -1,0 +1,142 @@
+"""Texts as the token ids of a Hugging Face tokenizer: made once, padded per batch."""
+
+import inspect
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sklearn_torch_bridge._batching import describe_rows
+from sklearn_torch_bridge._types import Indices, Inputs
+
+__all__ = ["TokenFeed", "is_tokenizer", "lock_of"]
+
+_AT_ONCE = 1_000  # texts a call, so that lists of Python integers stay short
+_NO_MAXIMUM = 1_000_000  # transformers writes "no maximum" as 1e30
+
+_LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+def is_tokenizer(preprocess: Any) -> bool:
+    """Tell whether `preprocess` is a Hugging Face tokenizer."""
+    return callable(preprocess) and all(
+        hasattr(preprocess, name)
+        for name in ("pad_token_id", "model_input_names", "model_max_length")
+    )
+
+
+def lock_of(tokenizer: Any) -> threading.Lock:
+    """Give the lock of a tokenizer: fast ones refuse two threads at once."""
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(tokenizer, threading.Lock())
+
+
+class TokenFeed:
+    """Distinct texts as token ids, 4 bytes each.
+
+    Batches are padded on the right, whatever the tokenizer says: there it changes
+    neither positions nor, in a causal model, what a real token sees.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        origin: Indices | None,
+        tokenizer: Any,
+        model: nn.Module,
+    ) -> None:
+        self.origin = origin
+        self._again = partial(TokenFeed, tokenizer=tokenizer, model=model)
+        self._ids, self.lengths = _encode(texts, tokenizer)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._padding = _padding(tokenizer)
+        self._takes = _taken_by(model, tuple(self._ids))
+        if not self.lengths.all():
+            rows = np.flatnonzero(self.lengths == 0)
+            places = rows if origin is None else np.flatnonzero(np.isin(origin, rows))
+            msg = (
+                "`X` must hold texts of at least one token, got none in "
+                f"{describe_rows(places)}."
+            )
+            raise ValueError(msg)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def made_up(self) -> "TokenFeed":
+        """Give a feed of one text."""
+        return self._again(["text"], None)
+
+    def batch(self, rows: Indices) -> Inputs:
+        """Pad the ids of these texts to the longest of them."""
+        lengths = self.lengths[rows]
+        columns = np.arange(lengths.max())
+        keep = columns < lengths[:, None]
+        source = (self._starts[rows][:, None] + columns)[keep]
+        mask = torch.from_numpy(keep)
+        given = {}
+        for name, flat in self._ids.items():
+            padded = np.full(keep.shape, self._padding.get(name, 0), np.int64)
+            padded[keep] = flat[source]
+            given[name] = torch.from_numpy(padded)
+        if self._takes is None:
+            return Inputs(args=(given["input_ids"],), mask=mask)
+        given["attention_mask"] = mask.long()
+        return Inputs(kwargs={name: given[name] for name in self._takes}, mask=mask)
+
+
+def _encode(
+    texts: Sequence[str], tokenizer: Any
+) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64]]:
+    """Give for each key the ids of all texts in one run, and their lengths."""
+    truncation = tokenizer.model_max_length < _NO_MAXIMUM
+    chunks: dict[str, list[NDArray[np.int32]]] = {}
+    lengths: list[int] = []
+    with lock_of(tokenizer):
+        for start in range(0, len(texts), _AT_ONCE):
+            part = list(texts[start : start + _AT_ONCE])
+            encoded = dict(tokenizer(part, truncation=truncation))
+            counts = [len(ids) for ids in encoded["input_ids"]]
+            lengths += counts
+            for name, rows in encoded.items():
+                if [len(row) for row in rows] != counts:
+                    msg = (
+                        f"`preprocess` must give one number a token, but its {name!r} "
+                        "has another length than 'input_ids'. Wrap it in a callable "
+                        "that returns what the model takes."
+                    )
+                    raise ValueError(msg)
+                flat = np.fromiter((i for row in rows for i in row), np.int32)
+                chunks.setdefault(name, []).append(flat)
+    ids = {name: np.concatenate(parts) for name, parts in chunks.items()}
+    return ids, np.array(lengths, np.int64)
+
+
+def _padding(tokenizer: Any) -> dict[str, int]:
+    """Give the value that fills each key; where there is no padding token, any."""
+    token = tokenizer.pad_token_id
+    if token is None:
+        token = getattr(tokenizer, "eos_token_id", None) or 0
+    return {
+        "input_ids": token,
+        "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
+        "special_tokens_mask": 1,
+    }
+
+
+def _taken_by(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Give the keys that the model's forward has a name for; None: ids by position."""
+    parameters = inspect.signature(model.forward).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return names
+    if "input_ids" not in parameters:
+        return None
+    with_mask = dict.fromkeys((*names, "attention_mask"))
+    return tuple(name for name in with_mask if name in parameters)

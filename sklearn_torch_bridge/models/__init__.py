@@ -1,0 +1,70 @@
+"""What the parameter `model` may be, made into a module and its defaults.
+
+A module is itself; a `SentenceTransformer` brings its own tokenizer. A callable is
+called, and a string ``"hf:NAME_OR_PATH"`` is loaded, at first use and once per
+process.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from sklearn_torch_bridge.models._hf import load_hf
+from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge.models._st import is_sentence_transformer, with_tokenizer
+
+__all__ = ["LoadedModel", "load_model"]
+
+_LOADERS: dict[str, Callable[[str], LoadedModel]] = {"hf": load_hf}
+_BY_STRING: dict[str, LoadedModel] = {}
+_BY_CALLABLE: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
+_LOCK = threading.RLock()
+
+
+def load_model(model: Any) -> LoadedModel:
+    """Give the module that `model` stands for, with what it brings along."""
+    if isinstance(model, nn.Module):
+        return _describe(model)
+    with _LOCK:
+        if isinstance(model, str):
+            if model not in _BY_STRING:
+                _BY_STRING[model] = _load_string(model)
+            return _BY_STRING[model]
+        if callable(model):
+            if model not in _BY_CALLABLE:
+                _BY_CALLABLE[model] = _describe(_call(model))
+            return _BY_CALLABLE[model]
+    msg = (
+        "`model` must be a torch.nn.Module, a string such as 'hf:NAME_OR_PATH', or a "
+        f"callable that returns a module, got {model!r}."
+    )
+    raise TypeError(msg)
+
+
+def _describe(module: nn.Module) -> LoadedModel:
+    if is_sentence_transformer(module):
+        return with_tokenizer(module)
+    return LoadedModel(module)
+
+
+def _load_string(model: str) -> LoadedModel:
+    prefix, colon, name = model.partition(":")
+    if not colon or prefix not in _LOADERS or not name:
+        known = ", ".join(f"'{key}:NAME_OR_PATH'" for key in _LOADERS)
+        msg = f"`model`, where it is a string, must be {known}, got {model!r}."
+        raise ValueError(msg)
+    return _LOADERS[prefix](name)
+
+
+def _call(model: Callable[[], Any]) -> nn.Module:
+    made = model()
+    if not isinstance(made, nn.Module):
+        msg = (
+            "`model`, where it is a callable, must return a torch.nn.Module, got "
+            f"{type(made).__name__}."
+        )
+        raise TypeError(msg)
+    return made

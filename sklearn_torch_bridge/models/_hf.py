@@ -1,0 +1,24 @@
+"""``"hf:NAME_OR_PATH"``: a model of the transformers library with its tokenizer."""
+
+from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge.models._loaded import LoadedModel
+
+__all__ = ["load_hf"]
+
+
+def load_hf(name: str) -> LoadedModel:
+    """Load a model without its head, and its tokenizer; never code from the hub."""
+    transformers = import_optional("transformers", purpose=f"`model`='hf:{name}'")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            name, trust_remote_code=False
+        )
+        module = transformers.AutoModel.from_pretrained(name, trust_remote_code=False)
+    except OSError as error:
+        msg = (
+            f"`model`='hf:{name}' must be a folder with a saved model, or the name of "
+            "one on the Hugging Face hub that is cached or can be reached. "
+            f"transformers says: {error}"
+        )
+        raise ValueError(msg) from error
+    return LoadedModel(module, tokenizer)
