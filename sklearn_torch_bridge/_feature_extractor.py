@@ -108,6 +108,7 @@ class TorchFeatureExtractor(BridgeTransformer):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn_torch_bridge import TorchFeatureExtractor
+    >>> _ = torch.manual_seed(0)
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
     >>> X = np.eye(4)
     >>> TorchFeatureExtractor(model, layer="0").fit_transform(X).shape

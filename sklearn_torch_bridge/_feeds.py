@@ -47,16 +47,18 @@ def make_feed(
     preprocess = estimator.preprocess
     kind = kind_of(X, has_preprocess=preprocess is not None)
     takes_texts = is_tokenizer(preprocess) or loaded.preprocess is not None
-    if kind == "texts" or (takes_texts and kind == "array" and _is_empty_column(X)):
+    dtype = float_dtype(loaded.module)
+    if kind == "texts" or (takes_texts and _is_empty_column(X)):
         _check_frame(estimator, X, reset=reset)
         texts = as_texts(X)
         if reset and not texts:
             raise ValueError(_no_rows(estimator))
         return _text_feed(texts[kept], preprocess, loaded)
+    if _is_empty_column(X) and not reset:
+        return RowFeed([], preprocess or list, dtype)
     if is_tokenizer(preprocess):
         msg = f"`X` must hold str for a tokenizer, got {type(X).__name__} of others."
         raise TypeError(msg)
-    dtype = float_dtype(loaded.module)
     if kind == "rows":
         entries = as_rows(X)
         return RowFeed(entries[kept], preprocess, dtype)
@@ -106,6 +108,7 @@ def _text_feed(texts: list[str], preprocess: Any, loaded: LoadedModel) -> Feed:
 def _check_array(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[Any]:
     """Check a numeric array or frame of two axes or more; its dtype stays."""
     check_even(X)
+    _check_frame(estimator, X, reset=reset)
     array: NDArray[Any] = check_array(
         X,
         dtype="numeric",
@@ -115,15 +118,13 @@ def _check_array(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[An
         estimator=estimator,
         input_name="X",
     )
-    if array.ndim == _TWO_AXES:
-        # Names and number of columns alone, of the frame that was given.
-        given = X if hasattr(X, "columns") else array
-        validate_data(estimator, given, reset=reset, skip_check_array=True)
+    if array.ndim == _TWO_AXES and not hasattr(X, "columns"):
+        validate_data(estimator, array, reset=reset, skip_check_array=True)
     return array
 
 
 def _check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
-    """Learn or compare the column of a frame of texts."""
+    """Learn or compare the names and the number of the columns of a frame."""
     if hasattr(X, "columns"):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
 
@@ -163,4 +164,5 @@ def _no_rows(estimator: BaseEstimator) -> str:
 
 
 def _is_empty_column(X: Any) -> bool:
-    return getattr(X, "ndim", 1) == 1 and len(X) == 0
+    """Tell an empty list, Series or 1-D array: nothing says what it would hold."""
+    return getattr(X, "ndim", 1) == 1 and hasattr(X, "__len__") and len(X) == 0

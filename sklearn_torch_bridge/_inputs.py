@@ -38,10 +38,9 @@ def kind_of(X: Any, *, has_preprocess: bool = False) -> Kind:
     """
     if isinstance(X, torch.Tensor):
         return "tensor"
-    if issparse(X):
-        return "array"
     countable = hasattr(X, "__len__") or hasattr(X, "__array__")
-    if isinstance(X, (str, bytes, Mapping)) or not countable:
+    whole = isinstance(X, (str, bytes, Mapping)) and not issparse(X)  # dok is a dict
+    if whole or not countable:
         msg = (
             "`X` must be an array, a frame, a tensor, or a sequence with one entry a "
             f"row, got {type(X).__name__}."

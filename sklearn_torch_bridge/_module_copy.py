@@ -74,20 +74,19 @@ class _Copier:
 
     def add_tree(self, module: nn.Module) -> None:
         """Copy a module and all below it that is not copied yet."""
-        parts = [part for part in module.modules() if id(part) not in self.memo]
-        plain = [part for part in parts if _is_plain(type(part), nn.Module)]
+        parts = [part for part in _children_first(module) if id(part) not in self.memo]
         for part in parts:
             _refuse_foreign_code(part)
-        for part in plain:
-            self.memo[id(part)] = object.__new__(type(part))
+            if _is_plain(type(part), nn.Module):  # now, for parts that point at it
+                self.memo[id(part)] = object.__new__(type(part))
         for part in parts:
             self._add_tensors(part)
         for part in parts:
-            if id(part) not in self.memo:  # knows best how to copy itself
+            if _is_plain(type(part), nn.Module):
+                self._fill(part)
+            else:  # it knows best how to copy itself; its tensors and parts are known
                 self._remember_tensors(vars(part).values())
                 copy.deepcopy(part, self.memo)
-        for part in plain:
-            self._fill(part)
 
     def check_functions(self) -> None:
         """Refuse functions that would go on working on the original."""
@@ -174,7 +173,7 @@ class _Copier:
             self.memo[id(value)] = type(value)(map(self._copy, value))
         elif callable(value):
             return self._copy_callable(value)
-        elif hasattr(value, "__dict__") and _is_plain(type(value), object):
+        elif _is_state(value):
             self._copy_object(value)
         else:
             return value
@@ -205,7 +204,7 @@ class _Copier:
 
     def _copy_object(self, value: Any) -> None:
         self._count(len(vars(value)))
-        result = object.__new__(type(value))
+        result = copy.copy(value)
         self.memo[id(value)] = result
         for name, item in vars(value).items():
             vars(result)[name] = self._copy(item)
@@ -216,6 +215,20 @@ class _Copier:
             raise _TooLargeError
 
 
+def _children_first(module: nn.Module) -> list[nn.Module]:
+    """Order the tree of a module so that no part comes before what it consists of."""
+    ordered: dict[int, nn.Module] = {}
+
+    def visit(part: nn.Module) -> None:
+        if id(part) not in ordered:
+            for child in part.children():
+                visit(child)
+            ordered[id(part)] = part
+
+    visit(module)
+    return list(ordered.values())
+
+
 def _refuse_foreign_code(part: nn.Module) -> None:
     if isinstance(part, torch.jit.ScriptModule):
         msg = "a scripted module runs outside Python"
@@ -223,6 +236,13 @@ def _refuse_foreign_code(part: nn.Module) -> None:
     if "_orig_mod" in part._modules:  # noqa: SLF001 - the mark of torch.compile
         msg = "a compiled module calls the module that it was made from"
         raise NotCopyableError(msg)
+
+
+def _is_state(value: Any) -> bool:
+    """Tell objects that are nothing but what a forward may write to."""
+    return type(value) is types.SimpleNamespace or (
+        hasattr(value, "__dict__") and _is_plain(type(value), object)
+    )
 
 
 def _is_plain(cls: type, base: type) -> bool:

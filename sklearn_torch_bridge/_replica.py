@@ -34,7 +34,11 @@ def check_device(device: str | torch.device) -> torch.device:
     )
     if device == "auto":
         return accelerator or torch.device("cpu")
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        msg = f"`device` must be 'auto' or a torch device, got {device!r}."
+        raise ValueError(msg) from error
     here = {"cpu"} | ({accelerator.type} if accelerator else set())
     if chosen.type not in here:
         msg = (

@@ -26,7 +26,7 @@ class ArraySink:
         self._dtype = dtype
         self._places = None if origin is None else _Places(origin)
         self.array: NDArray[Any] | None = None
-        self.widths: tuple[int, ...] = ()
+        self._shapes: list[torch.Size] = []
 
     def write(self, rows: Indices, pieces: list[torch.Tensor]) -> None:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
@@ -36,33 +36,34 @@ class ArraySink:
         if self._places is not None:
             rows, source = self._places.of(rows)
         start = 0
-        for piece in pieces:
-            stop = start + piece.shape[-1] if len(pieces) > 1 else None
-            self._check(piece)
-            target = self.array if stop is None else self.array[:, start:stop]
+        for piece, shape in zip(pieces, self._shapes, strict=True):
+            if piece.shape[1:] != shape:
+                msg = (
+                    f"the model must return rows of one shape, got "
+                    f"{tuple(piece.shape[1:])} after {tuple(shape)}. Pool rows of "
+                    "different length with 'mean', 'max' or 'last'."
+                )
+                raise ValueError(msg)
+            target = self.array
+            if len(pieces) > 1:
+                target = target[:, start : start + shape[0]]
+                start += shape[0]
             write_rows(target, rows, piece if source is None else piece[source])
-            start = stop or 0
 
     def caller_rows(self, rows: Indices) -> Indices:
         """Give the rows of the caller's `X` that rows of the feed stand for."""
         return rows if self._places is None else self._places.of(rows)[0]
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each piece."""
+        return tuple(shape[-1] for shape in self._shapes)
+
     def _allocate(self, pieces: list[torch.Tensor]) -> NDArray[Any]:
-        self.widths = tuple(piece.shape[-1] for piece in pieces)
-        shape = pieces[0].shape[1:] if len(pieces) == 1 else (sum(self.widths),)
+        self._shapes = [piece.shape[1:] for piece in pieces]
+        shape = self._shapes[0] if len(pieces) == 1 else (sum(self.widths),)
         dtype = self._dtype or np.result_type(*(numpy_dtype(p.dtype) for p in pieces))
         return np.empty((self._n_samples, *shape), dtype)
-
-    def _check(self, piece: torch.Tensor) -> None:
-        if self.array is None or self.array.ndim == 2:  # noqa: PLR2004 - (rows, columns)
-            return
-        if piece.shape[1:] != self.array.shape[1:]:
-            msg = (
-                "`pooling`=None must give rows of one shape, got "
-                f"{tuple(piece.shape[1:])} after {self.array.shape[1:]}. Pool rows of "
-                "different length."
-            )
-            raise ValueError(msg)
 
 
 class _Places:

@@ -33,7 +33,8 @@ def check_layers(
     """
     if layer is None:
         return ()
-    patterns = [layer] if isinstance(layer, str) else list(layer)
+    single = isinstance(layer, str) or not isinstance(layer, Iterable)
+    patterns = [layer] if single else list(layer)
     names = [name for name, _ in module.named_modules() if name]
     aliases = {name for name, _ in module.named_modules(remove_duplicate=False)}
     found: dict[str, None] = {}

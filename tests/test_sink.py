@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from sklearn_torch_bridge._sink import ArraySink
+
+
+def rows(*numbers):
+    return np.array(numbers)
+
+
+def test_batches_land_in_the_callers_order():
+    sink = ArraySink(4, np.dtype("f4"))
+    sink.write(rows(3, 0), [torch.tensor([[3.0], [0.0]])])
+    sink.write(rows(1, 2), [torch.tensor([[1.0], [2.0]])])
+    assert sink.array.tolist() == [[0], [1], [2], [3]]
+
+
+def test_each_row_of_the_feed_lands_in_every_row_that_shows_it():
+    origin = np.array([0, 1, 0, 2, 0])
+    sink = ArraySink(5, np.dtype("f4"), origin)
+    assert sorted(sink.caller_rows(rows(2, 0)).tolist()) == [0, 2, 3, 4]
+    sink.write(rows(2, 0), [torch.tensor([[2.0], [0.0]])])
+    sink.write(rows(1), [torch.tensor([[1.0]])])
+    assert sink.array[:, 0].tolist() == origin.tolist()
+
+
+def test_pieces_stand_side_by_side():
+    sink = ArraySink(2, np.dtype("f8"))
+    sink.write(rows(1, 0), [torch.tensor([[1], [0]]), torch.tensor([[5, 6], [7, 8]])])
+    assert sink.array.tolist() == [[0, 7, 8], [1, 5, 6]]
+    assert sink.widths == (1, 2)
+
+
+def test_without_dtype_the_widest_of_the_pieces_is_taken():
+    sink = ArraySink(1, None)
+    half, double = torch.ones(1, 1).bfloat16(), torch.ones(1, 1).double()
+    sink.write(rows(0), [half, double])
+    assert sink.array.dtype == np.float64
+
+
+def test_the_array_is_allocated_once():
+    sink = ArraySink(2, np.dtype("f4"))
+    sink.write(rows(0), [torch.zeros(1, 3)])
+    array = sink.array
+    sink.write(rows(1), [torch.ones(1, 3)])
+    assert sink.array is array
+
+
+def test_rows_of_another_width_are_refused():
+    sink = ArraySink(2, np.dtype("f4"))
+    sink.write(rows(0), [torch.zeros(1, 3)])
+    with pytest.raises(ValueError, match=r"\(4,\) after \(3,\)"):
+        sink.write(rows(1), [torch.ones(1, 4)])
