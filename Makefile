@@ -34,7 +34,7 @@ examples: $(READY)
 check: lint types test examples
 
 bench: $(READY)
-	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

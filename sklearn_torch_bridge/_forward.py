@@ -123,9 +123,7 @@ class _Reader:
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
         pool = self._reading.pool
-        if pool is None:
-            return hidden
-        pooled = pool(hidden, self._mask)
+        pooled = hidden if pool is None else pool(hidden, self._mask)
         _check_tensor(pooled)
         return pooled.unsqueeze(1) if pooled.ndim == 1 else pooled
 
