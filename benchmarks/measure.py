@@ -52,8 +52,9 @@ def machine() -> str:
     packages = ("torch", "numpy", "scikit-learn", "scipy", "transformers")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch "
-        f"threads, {platform.python_implementation()} {platform.python_version()}, "
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} "
+        f"torch threads, {platform.python_implementation()} "
+        f"{platform.python_version()}, "
         f"{versions}."
     )
 

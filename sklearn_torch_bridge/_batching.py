@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sklearn_torch_bridge._types import Indices
 
-__all__ = ["describe_rows", "iter_batches", "longest_first"]
+__all__ = ["as_slice", "describe_rows", "iter_batches", "longest_first"]
 
 _SHOWN = 5
 
@@ -34,6 +34,20 @@ def iter_batches(rows: Indices, batch_size: int) -> Iterator[Indices]:
     """
     for start in range(0, len(rows), batch_size):
         yield rows[start : start + batch_size]
+
+
+def as_slice(rows: Indices) -> slice | None:
+    """Turn a run of neighbours into a slice; None where there are gaps.
+
+    >>> as_slice(np.array([3, 4, 5])), as_slice(np.array([3, 5, 4]))
+    (slice(3, 6, None), None)
+    """
+    if len(rows) == 0:
+        return slice(0, 0)
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1 and bool((rows[1:] > rows[:-1]).all()):
+        return slice(first, last + 1)
+    return None
 
 
 def describe_rows(rows: Indices) -> str:

@@ -66,7 +66,7 @@ def extract(
             places = sink.caller_rows(rows)
             reader.begin(inputs.mask, len(rows), places)
             try:
-                run(_to_device(inputs, place))
+                run(_on_device(inputs, place))
             except _ReadError as error:
                 raise error.reason from error.reason.__cause__
             except Exception as error:
@@ -154,18 +154,25 @@ def _check_tensor(value: Any) -> None:
         raise TypeError(msg)
 
 
-def _to_device(value: Any, device: torch.device) -> Any:
-    """Move the tensors of a model's inputs, however nested."""
+def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """Move the tensors of a model's inputs, unless all are where they should be."""
+    there = device.type == "cpu" and not inputs.kwargs
+    if there and all(
+        isinstance(arg, torch.Tensor) and arg.is_cpu for arg in inputs.args
+    ):
+        return inputs
+    args, kwargs = _move(inputs.args, device), _move(inputs.kwargs, device)
+    return Inputs(args, kwargs, inputs.mask)
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    """Move tensors, however nested."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
-    if isinstance(value, Inputs):
-        return Inputs(
-            _to_device(value.args, device), _to_device(value.kwargs, device), value.mask
-        )
     if isinstance(value, Mapping):
-        return {key: _to_device(item, device) for key, item in value.items()}
+        return {key: _move(item, device) for key, item in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(_to_device(item, device) for item in value)
+        return type(value)(_move(item, device) for item in value)
     return value
 
 

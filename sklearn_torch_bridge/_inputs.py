@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sklearn_torch_bridge._batching import describe_rows
+from sklearn_torch_bridge._batching import as_slice, describe_rows
 from sklearn_torch_bridge._convert import to_tensor
 from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._types import Indices, Inputs, Preprocess
@@ -271,9 +271,8 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _take(rows: Any, wanted: Indices) -> Any:
     """Index by a slice where the rows are neighbours: that copies nothing."""
-    if len(wanted) and wanted[-1] - wanted[0] == len(wanted) - 1:
-        return rows[wanted[0] : wanted[-1] + 1]
-    return rows[wanted]
+    run = as_slice(wanted)
+    return rows[wanted if run is None else run]
 
 
 def _single_column(X: Any) -> Any:

@@ -104,7 +104,9 @@ def rows(*numbers):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(
-    "wanted", [rows(0, 1, 2), rows(2, 0)], ids=["run", "scattered"]
+    "wanted",
+    [rows(0, 1, 2), rows(2, 0), rows(0, 2, 1)],
+    ids=["run", "scattered", "mixed"],
 )
 def test_array_rows_are_copied_in_the_models_dtype(order, wanted):
     array = np.arange(12.0).reshape(3, 4, order=order)

@@ -8,6 +8,7 @@ from sentence_transformers.util import cos_sim
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge.models import load_model
+from sklearn_torch_bridge.models._hf import load_hf
 
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
@@ -91,6 +92,11 @@ def test_padding_does_not_change_a_row(minilm_path, texts, batch_size):
 
 def test_a_string_is_loaded_once(minilm_path):
     assert load_model(f"hf:{minilm_path}") is load_model(f"hf:{minilm_path}")
+
+
+def test_loading_shows_nothing(minilm_path, capfd):
+    load_hf(minilm_path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_model_knows_what_it_reads(minilm_path):
