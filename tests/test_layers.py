@@ -12,7 +12,9 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_select"},
+    {"_select", "_kinds", "_cast"},
+    {"_strided"},
+    {"_sparse", "_rows"},
     {"_convert", "_batching", "pooling"},
     {"__init__"},
 ]
