@@ -5,6 +5,7 @@ from importlib.metadata import version
 from sklearn_torch_bridge import pooling
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._errors import ConversionError, ForwardError, OutputError
+from sklearn_torch_bridge._tensor_to_array import TensorToArray
 
 __version__ = version("sklearn-torch-bridge")
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConversionError",
     "ForwardError",
     "OutputError",
+    "TensorToArray",
     "pooling",
     "to_numpy",
 ]

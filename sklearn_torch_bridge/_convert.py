@@ -21,7 +21,15 @@ from sklearn_torch_bridge._strided import (
 )
 from sklearn_torch_bridge._types import Indices, Selector
 
-__all__ = ["numpy_dtype", "selected", "to_numpy", "to_tensor", "write_rows"]
+__all__ = [
+    "as_array",
+    "numpy_dtype",
+    "selected",
+    "tensor_rows",
+    "to_numpy",
+    "to_tensor",
+    "write_rows",
+]
 
 # Looked up by class name, so that none of their modules has to be imported.
 _HINTS = {
@@ -135,7 +143,7 @@ def selected(obj: Any, output: Selector) -> Any:
         if isinstance(obj, list) and isinstance(output, str):
             return [select_output(item, output) for item in obj]
         return select_output(obj, output)
-    if isinstance(obj, list) or not is_container(obj):
+    if isinstance(obj, list) or sp.issparse(obj) or not is_container(obj):
         return obj
     _refuse_kind(obj)
     # What a model returns as a tuple are several things; rows have one axis at most.
@@ -277,7 +285,7 @@ def _refuse_kind(obj: Any) -> None:
             base.__name__ in _HINTS
             and base.__module__.partition(".")[0] in _HINTED_PACKAGES
         ):
-            msg = f"a {type(obj).__name__} has no array. {_HINTS[base.__name__]}"
+            msg = f"a {type(obj).__name__} cannot be an array. {_HINTS[base.__name__]}"
             raise ConversionError(msg)
 
 

@@ -49,7 +49,7 @@ def to_scipy(
             matrix = _from_compressed(tensor, wide)
         matrix.check_format(full_check=True)
     except ValueError as error:
-        msg = f"a sparse tensor has invalid indices: {error}."
+        msg = f"a sparse tensor has invalid indices: {error}"
         raise ValueError(msg) from error
     if matrix.dtype != target:
         data = np.empty(matrix.data.shape, target)

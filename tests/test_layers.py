@@ -16,6 +16,8 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_strided"},
     {"_sparse", "_rows"},
     {"_convert", "_batching", "pooling"},
+    {"_base"},
+    {"_tensor_to_array"},
     {"__init__"},
 ]
 ROW = {name: depth for depth, names in enumerate(ROWS) for name in names}
