@@ -95,6 +95,10 @@ def plain(tensor: torch.Tensor, *, allow_sparse: bool = False) -> torch.Tensor:
     _check_storage(whole)
     if whole.requires_grad:  # asked first, since detaching costs as much as the checks
         whole = whole.detach()
+    if whole.is_neg():
+        # `copy_` from a contiguous half to a float tensor, or back, forgets the sign
+        # (torch 2.13).
+        whole = whole.resolve_neg()
     return whole if whole.is_cpu else _on_host(whole)
 
 

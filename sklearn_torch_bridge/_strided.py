@@ -149,7 +149,6 @@ def _can_share(values: torch.Tensor, target: np.dtype[Any]) -> bool:
     return (
         _SHARED_DTYPES.get(values.dtype) == target
         and values.is_contiguous()
-        and not values.is_neg()
         and not values.is_conj()
         and not values._is_zerotensor()  # noqa: SLF001 - no public way
         # `detach` inside a torch.func transform wraps what came in unwrapped

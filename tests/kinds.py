@@ -6,7 +6,6 @@ and from which the table in ``docs/conversion.md`` is rendered. After a change h
     python -m tests.kinds --write
 """
 
-import collections
 import contextlib
 import dataclasses
 import importlib
@@ -18,7 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -52,6 +51,12 @@ class Kind:
     error: str = ""
     says: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    needs: str = ""
+
+    @property
+    def is_missing(self):
+        """Tell whether this torch lacks what the kind `needs`."""
+        return bool(self.needs) and not hasattr(torch, self.needs)
 
 
 KINDS: list[Kind] = []
@@ -87,26 +92,26 @@ for _name in ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "
     gives(
         "dtype",
         f"torch.{_name}",
-        lambda d=getattr(torch, _name), v=_values: torch.tensor(v).to(d),
+        lambda n=_name, v=_values: torch.tensor(v).to(getattr(torch, n)),
         _name,
         _values,
     )
 gives("dtype", "torch.bool", lambda: torch.tensor(BITS), "bool", BITS)
 for _name in ["float32", "float64"]:
-    gives("dtype", f"torch.{_name}", lambda d=getattr(torch, _name): base(d), _name)
+    gives("dtype", f"torch.{_name}", lambda n=_name: base(getattr(torch, n)), _name)
 for _name in [
     *("float16", "bfloat16", "float8_e4m3fn", "float8_e4m3fnuz"),
     *("float8_e5m2", "float8_e5m2fnuz"),
 ]:
-    gives("dtype", f"torch.{_name}", lambda d=getattr(torch, _name): base(d), "float32")
-if hasattr(torch, "float8_e8m0fnu"):
-    gives(
-        "dtype",
-        "torch.float8_e8m0fnu (torch 2.7 on)",
-        lambda: torch.tensor([1.0, 4.0]).to(torch.float8_e8m0fnu),
-        "float32",
-        [1, 4],
-    )
+    gives("dtype", f"torch.{_name}", lambda n=_name: base(getattr(torch, n)), "float32")
+gives(
+    "dtype",
+    "torch.float8_e8m0fnu",
+    lambda: torch.tensor([1.0, 4.0]).to(torch.float8_e8m0fnu),
+    "float32",
+    [1, 4],
+    needs="float8_e8m0fnu",
+)
 gives(
     "dtype",
     "torch.float16, `dtype='float16'`",
@@ -115,24 +120,24 @@ gives(
     options={"dtype": "float16"},
 )
 for _name in ["int4", "uint4", "int1", "uint1", "bits8", "float4_e2m1fn_x2"]:
-    if hasattr(torch, _name):
-        refuses(
-            "dtype",
-            f"torch.{_name}",
-            lambda d=getattr(torch, _name): torch.zeros(2, dtype=torch.uint8).view(d),
-            "unpack it to torch.int8 or torch.uint8",
-        )
+    refuses(
+        "dtype",
+        f"torch.{_name}",
+        lambda n=_name: torch.zeros(2, dtype=torch.uint8).view(getattr(torch, n)),
+        "unpack it to torch.int8 or torch.uint8",
+        needs=_name,
+    )
 for _name in ["complex32", "complex64", "complex128"]:
     refuses(
         "dtype",
         f"torch.{_name}",
-        lambda d=getattr(torch, _name): torch.zeros(2, dtype=d),
+        lambda n=_name: torch.zeros(2, dtype=getattr(torch, n)),
         "ask for dtype='complex64' or 'complex128'",
     )
     gives(
         "dtype",
         f"torch.{_name}, `dtype='complex128'`",
-        lambda d=getattr(torch, _name): torch.tensor([1 + 2j, 3]).to(d),
+        lambda n=_name: torch.tensor([1 + 2j, 3]).to(getattr(torch, n)),
         "complex128",
         [[1, 2], [3, 0]],
         options={"dtype": "complex128"},
@@ -195,6 +200,12 @@ gives(
     "autograd",
     "negative bit",
     lambda: torch.complex(base() * 0, base() * -1).conj().imag,
+    "float32",
+)
+gives(
+    "autograd",
+    "negative bit, contiguous float16",
+    lambda: torch._neg_view(-base(torch.float16)),
     "float32",
 )
 gives(
@@ -552,7 +563,10 @@ def collective():
 
 # --- containers
 
-Pair = collections.namedtuple("Pair", ["first", "second"])
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
 
 
 @dataclasses.dataclass
@@ -722,7 +736,6 @@ refuses(
     lambda: torch.utils.dlpack.to_dlpack(base()),
     "object it was made from",
 )
-refuses("container", "fx.Proxy", lambda: proxy(), "while a graph is traced")
 
 
 def proxy():
@@ -730,6 +743,9 @@ def proxy():
 
     graph = torch.fx.Graph()
     return torch.fx.Proxy(graph.placeholder("x"))
+
+
+refuses("container", "fx.Proxy", proxy, "while a graph is traced")
 
 
 class Foreign:
@@ -793,6 +809,9 @@ def try_each():
         importlib.import_module(module)
     found = []
     for entry in KINDS:
+        if entry.is_missing:
+            found.append({"status": 0, "outcome": None})
+            continue
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
