@@ -6,6 +6,7 @@ from sklearn_torch_bridge import pooling
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._errors import ConversionError, ForwardError, OutputError
 from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge._tensor_to_array import TensorToArray
 
 __version__ = version("sklearn-torch-bridge")
 
@@ -13,6 +14,7 @@ __all__ = [
     "ConversionError",
     "ForwardError",
     "OutputError",
+    "TensorToArray",
     "TorchFeatureExtractor",
     "pooling",
     "to_numpy",

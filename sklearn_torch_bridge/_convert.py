@@ -3,104 +3,157 @@
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+from sklearn_torch_bridge._cast import array_dtype, cast_into, check_numeric
 from sklearn_torch_bridge._errors import ConversionError
-from sklearn_torch_bridge._types import Indices
+from sklearn_torch_bridge._kinds import SPARSE_LAYOUTS, outside_modes, plain
+from sklearn_torch_bridge._rows import has_tensors, join
+from sklearn_torch_bridge._select import is_container, select_output
+from sklearn_torch_bridge._sparse import recast_scipy, to_scipy
+from sklearn_torch_bridge._strided import (
+    array_of,
+    fill,
+    numpy_dtype,
+    result_dtype,
+)
+from sklearn_torch_bridge._types import Indices, Selector
 
-__all__ = ["numpy_dtype", "to_numpy", "to_tensor", "write_rows"]
+__all__ = [
+    "as_array",
+    "numpy_dtype",
+    "selected",
+    "tensor_rows",
+    "to_numpy",
+    "to_tensor",
+    "write_rows",
+]
 
-# A table, not torch.empty(0, dtype=...).numpy(): that would follow a
-# `with torch.device("meta")` of the caller. Half types are widened, since
-# scikit-learn overflows in float16 without a word.
-_NUMPY_DTYPES = {
-    torch.bool: np.bool_,
-    torch.uint8: np.uint8,
-    torch.uint16: np.uint16,
-    torch.uint32: np.uint32,
-    torch.uint64: np.uint64,
-    torch.int8: np.int8,
-    torch.int16: np.int16,
-    torch.int32: np.int32,
-    torch.int64: np.int64,
-    torch.float16: np.float32,
-    torch.bfloat16: np.float32,
-    torch.float8_e4m3fn: np.float32,
-    torch.float8_e4m3fnuz: np.float32,
-    torch.float8_e5m2: np.float32,
-    torch.float8_e5m2fnuz: np.float32,
-    torch.float32: np.float32,
-    torch.float64: np.float64,
+# Looked up by class name, so that none of their modules has to be imported.
+_HINTS = {
+    "PackedSequence": "Call torch.nn.utils.rnn.pad_packed_sequence(p) and pool first.",
+    "Module": "Call it on data and convert what it returns.",
+    "Distribution": "Convert a sample, .mean or .logits of it.",
+    "UntypedStorage": "Convert the tensor that owns it.",
+    "TypedStorage": "Convert the tensor that owns it.",
+    "Proxy": "It stands for a value while a graph is traced; convert the result.",
+    "PyCapsule": "Pass the object it was made from.",
+    "generator": "Collect it with list() first.",
+    "Dataset": "Collect its rows in a list first.",
+    "DataLoader": "Collect its batches in a list first.",
+    "MaskedArray": "Its mask would be lost; call .filled(value) first.",
+    "str": "Turn text into numbers first.",
+    "bytes": "Use np.frombuffer with the dtype that you mean.",
+    "NoneType": "Was it returned by mistake?",
 }
+_HINTED_PACKAGES = {"builtins", "numpy", "torch"}
+_COPY_TYPES = frozenset({bool, type(None)})
+_ROW_NDIM = 1
+_DLPACK_CPU = 1
 
 
-def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """Give the NumPy dtype that holds every value of a torch dtype."""
-    try:
-        return np.dtype(_NUMPY_DTYPES[dtype])
-    except KeyError:
-        msg = f"{dtype} has no NumPy equivalent that scikit-learn could use."
-        raise ConversionError(msg) from None
-
-
+@outside_modes
 def to_numpy(
-    obj: Any, *, dtype: DTypeLike | None = None, copy: bool | None = True
-) -> NDArray[Any]:
-    """Turn a tensor into a C-contiguous NumPy array on the CPU.
+    obj: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    copy: bool | None = True,
+    output: Selector = None,
+) -> Any:
+    """Turn any tensor into an array that NumPy, SciPy and scikit-learn can use.
 
     Parameters
     ----------
-    obj : torch.Tensor or array-like
-        Strided tensors of any device, dtype and layout, with or without gradient.
-        Half types (float16, bfloat16, float8) are widened to float32.
+    obj : torch.Tensor, array-like, or a model's output
+        A tensor of any device, dtype and layout, with or without gradient. A list of
+        tensors of one axis or none: rows, which are stacked. A list of tensors of two
+        axes: batches, which are joined. A tuple, mapping, dataclass or ``ModelOutput``
+        with several values needs `output`. Half types (float16, bfloat16, float8) are
+        widened to float32.
     dtype : dtype, default=None
         Of the result. None keeps the tensor's own, widened where it is a half type.
-        A value that does not fit is an error.
+        A value that does not fit is an error; complex values need a complex dtype.
     copy : bool or None, default=True
         True: the result owns its memory. None: it shares the tensor's memory,
-        read-only, where that is possible, and owns it elsewhere. False: it shares, or
-        raises.
+        read-only, where that is safe, and owns it elsewhere; parameters, memory
+        shared with other processes and small views of large storages are copied.
+        False: it shares, read-only, or raises.
+    output : str, int or None, default=None
+        The field of a model's output to take. Of a list of outputs a name is taken
+        from each.
 
     Returns
     -------
-    array : ndarray
-        Of the tensor's shape, in C order.
+    array : ndarray or scipy.sparse array
+        Of the tensor's shape, in C order, on the CPU. Sparse tensors become CSR (CSC
+        stays) with int32 indices and duplicates summed.
 
     Raises
     ------
     ConversionError
-        If the values cannot be had.
+        If the values cannot be had. The message says what to call instead.
     ValueError
-        If a value does not fit into `dtype`, or sharing was asked and is impossible.
+        If a value does not fit into `dtype`, rows differ in shape, indices of a
+        sparse tensor are invalid, or sharing was asked and is impossible.
+
+    Notes
+    -----
+    One pass over the values, into memory that NumPy allocates; the tensor is not
+    changed, and the storage of a copied one can still be resized. Sharing makes
+    PyTorch lock the size of the storage. A mixed list takes the widest dtype. There
+    is a table of all kinds in ``docs/conversion.md``.
 
     Examples
     --------
     >>> to_numpy(torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True))
     array([1., 2.], dtype=float32)
+    >>> to_numpy([torch.ones(2, 1), torch.zeros(1, 1)]).ravel()
+    array([1., 1., 0.], dtype=float32)
+    >>> to_numpy({"loss": torch.zeros(()), "logits": torch.ones(1, 2)}, output="logits")
+    array([[1., 1.]], dtype=float32)
     """
-    if not isinstance(obj, torch.Tensor):
-        array = np.asarray(obj)
-        return np.array(array, dtype=dtype or array.dtype, order="C")
-    tensor = obj.detach()
-    target = np.dtype(dtype) if dtype is not None else numpy_dtype(tensor.dtype)
-    shareable = (
-        tensor.device.type == "cpu"
-        and tensor.is_contiguous()
-        and not tensor.is_neg()
-        and numpy_dtype(tensor.dtype) == target
-        and tensor.element_size() == target.itemsize
-    )
-    if copy is not True and shareable:
-        array = tensor.numpy()
-        array.flags.writeable = False
-        return array
-    if copy is False:
-        msg = "`copy` must be True or None for this tensor: it cannot be shared."
+    if type(copy) not in _COPY_TYPES:
+        msg = f"`copy` must be True, False or None, got {copy!r}."
         raise ValueError(msg)
-    result = np.empty(tuple(tensor.shape), target)
-    torch.from_numpy(result).copy_(tensor)
-    return result
+    asked = None if dtype is None else check_numeric(dtype)
+    value = (
+        obj if output is None and type(obj) is torch.Tensor else selected(obj, output)
+    )
+    if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided and value.layout in SPARSE_LAYOUTS:
+            return to_scipy(plain(value, allow_sparse=True), asked, copy=copy)
+        return array_of(value, asked, copy=copy)
+    if sp.issparse(value):
+        return recast_scipy(value, asked, copy=copy)
+    rows = tensor_rows(value)
+    if rows is None:
+        array = as_array(value)
+        rows = tensor_rows(array)
+    if rows is None:
+        return _from_array(array, asked, copy=copy)
+    _refuse_sharing(copy, "values in several pieces are joined")
+    return join(rows, asked)
+
+
+def selected(obj: Any, output: Selector) -> Any:
+    """Take the one value meant; lists of rows and of batches stay as they are."""
+    if output is not None:
+        if isinstance(obj, list) and isinstance(output, str):
+            return [select_output(item, output) for item in obj]
+        return select_output(obj, output)
+    if isinstance(obj, list) or sp.issparse(obj) or not is_container(obj):
+        return obj
+    _refuse_kind(obj)
+    # What a model returns as a tuple are several things; rows have one axis at most.
+    if (
+        type(obj) is tuple
+        and len(obj) != 1
+        and max(map(_n_axes, obj), default=0) <= _ROW_NDIM
+    ):
+        return list(obj)
+    return select_output(obj)
 
 
 def to_tensor(
@@ -112,14 +165,143 @@ def to_tensor(
     """Copy an array into a tensor of its own.
 
     Read-only, memory-mapped and negatively strided arrays are fine: they are read,
-    never wrapped. `dtype` is asked of floating arrays only; integers stay integers.
+    never wrapped. `dtype` is asked of floating arrays only; integers stay integers. A
+    finite value that would become infinite is a ValueError.
     """
-    owned = torch.from_numpy(np.array(array, order="C"))
-    if dtype is not None and owned.is_floating_point():
-        owned = owned.to(dtype)
-    return owned.to(device)
+    is_cast = dtype is not None and array.dtype.kind == "f"
+    target = numpy_dtype(dtype) if dtype is not None and is_cast else None
+    owned = np.empty(array.shape, target or array.dtype.newbyteorder("="))
+    cast_into(owned, array)
+    tensor = torch.from_numpy(owned)
+    if not is_cast or tensor.dtype == dtype:
+        return tensor.to(device)
+    halved = tensor.to(dtype)
+    # NumPy has no such dtype to watch over its overflow.
+    if not torch.equal(halved.float().isfinite(), tensor.isfinite()):
+        msg = f"`dtype` must hold every value, got {dtype}: some would overflow."
+        raise ValueError(msg)
+    return halved.to(device)
 
 
-def write_rows(target: NDArray[Any], rows: Indices, source: torch.Tensor) -> None:
-    """Write a batch of results into rows of the preallocated `target`."""
-    target[rows] = to_numpy(source, dtype=target.dtype, copy=None)
+@outside_modes
+def write_rows(
+    target: NDArray[Any], rows: Indices | slice, source: torch.Tensor
+) -> None:
+    """Write a batch of results into rows of the preallocated `target`.
+
+    A run of neighbours is written in one pass, scattered rows through a block.
+    """
+    place = _as_slice(rows)
+    n_rows = len(range(*place.indices(len(target)))) if place else len(rows)  # type: ignore[arg-type] # no slice here
+    values = plain(source)
+    if tuple(values.shape) != (n_rows, *target.shape[1:]):
+        msg = (
+            f"a batch must have shape {(n_rows, *target.shape[1:])} to fill "
+            f"{n_rows} rows of {target.shape}, got {tuple(values.shape)}."
+        )
+        raise ValueError(msg)
+    result_dtype(values.dtype, target.dtype)
+    if place is not None:
+        fill(target[place], values)
+    else:
+        block = np.empty(values.shape, target.dtype)
+        fill(block, values)
+        target[rows] = block
+
+
+def _as_slice(rows: Indices | slice) -> slice | None:
+    """Turn a run of neighbours into a slice; None where there are gaps.
+
+    >>> _as_slice(np.array([3, 4, 5])), _as_slice(np.array([3, 5, 4]))
+    (slice(3, 6, None), None)
+    """
+    if isinstance(rows, slice):
+        return rows
+    if len(rows) == 0:
+        return slice(0, 0)
+    first, last = int(rows[0]), int(rows[-1])
+    is_run = first >= 0 and last - first == len(rows) - 1
+    if is_run and bool((rows[1:] - rows[:-1] == 1).all()):
+        return slice(first, last + 1)
+    return None
+
+
+def _from_array(
+    array: NDArray[Any], asked: np.dtype[Any] | None, *, copy: bool | None
+) -> NDArray[Any]:
+    if array.dtype.kind not in "biufc":
+        msg = (
+            f"an array of dtype {array.dtype} holds no plain numbers. Encode or cast "
+            "it first."
+        )
+        raise ConversionError(msg)
+    target = array_dtype(array.dtype, asked)
+    if copy is not True and array.dtype == target and array.flags.c_contiguous:
+        view = array.view()
+        view.flags.writeable = False
+        return view
+    _refuse_sharing(copy, f"{array.dtype} as contiguous {target} needs its own memory")
+    out = np.empty(array.shape, target)
+    cast_into(out, array)
+    return out
+
+
+def as_array(obj: Any) -> NDArray[Any]:
+    """Give an array-like as an array, without a copy where it has one."""
+    _refuse_kind(obj)
+    if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
+        # Never for a torch tensor, whose lazy bits and wrappers it does not see.
+        if obj.__dlpack_device__()[0] == _DLPACK_CPU:
+            return np.from_dlpack(obj)
+        msg = f"a {type(obj).__name__} is not on the CPU. Copy it there first."
+        raise ConversionError(msg)
+    try:
+        return np.asarray(obj)
+    except ValueError as error:
+        raise ValueError(_ragged(obj, error)) from error
+    except (TypeError, RuntimeError) as error:
+        msg = f"a {type(obj).__name__} has no array on the CPU: {error}"
+        raise ConversionError(msg) from error
+
+
+def tensor_rows(obj: Any) -> list[Any] | None:
+    """Give the rows of a list or an object array of tensors; None of anything else."""
+    rows: list[Any] = []
+    if isinstance(obj, list):
+        rows = obj
+    elif isinstance(obj, np.ndarray) and obj.dtype == object and obj.ndim:
+        rows = obj.ravel().tolist() if obj.size == len(obj) else []
+    return rows if has_tensors(rows) else None
+
+
+def _n_axes(item: Any) -> int:
+    return item.ndim if isinstance(item, (torch.Tensor, np.ndarray)) else 0
+
+
+def _refuse_kind(obj: Any) -> None:
+    """Refuse what NumPy would wrap, stack or misread, and name the way out."""
+    for base in type(obj).__mro__:
+        if (
+            base.__name__ in _HINTS
+            and base.__module__.partition(".")[0] in _HINTED_PACKAGES
+        ):
+            msg = f"a {type(obj).__name__} cannot be an array. {_HINTS[base.__name__]}"
+            raise ConversionError(msg)
+
+
+def _refuse_sharing(copy: bool | None, why: str) -> None:
+    if copy is False:
+        msg = f"`copy` must be True or None for this input, got False: {why}."
+        raise ValueError(msg)
+
+
+def _ragged(obj: Any, error: ValueError) -> str:
+    """Name the first row whose length differs."""
+    lengths = [len(row) if hasattr(row, "__len__") else 1 for row in obj]
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            return (
+                f"rows must have equal lengths: row 0 has {lengths[0]}, row {row} has "
+                f"{length}. Pad or pool them first."
+            )
+    return f"the rows have no common shape: {error}"

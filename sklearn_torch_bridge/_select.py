@@ -51,6 +51,8 @@ def iter_fields(value: Any) -> Iterator[tuple[str | int, Any]]:
             yield item.name, getattr(value, item.name)
     elif hasattr(value, "_fields"):  # a NamedTuple
         yield from zip(value._fields, value, strict=True)
+    elif hasattr(value, "n_fields"):  # a structure of C, as torch.return_types.max
+        yield from zip(type(value).__match_args__, value, strict=True)
     else:
         yield from enumerate(value)
 

@@ -12,11 +12,13 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_batching", "_module_copy", "_select", "pooling"},
-    {"_convert", "_progress", "_replica", "_taps", "_tokens"},
+    {"_batching", "_cast", "_kinds", "_module_copy", "_select", "pooling"},
+    {"_progress", "_replica", "_strided", "_taps", "_tokens"},
+    {"_rows", "_sparse"},
+    {"_convert"},
     {"_inputs", "_sink", "models"},
     {"_base", "_feeds", "_forward"},
-    {"_feature_extractor"},
+    {"_feature_extractor", "_tensor_to_array"},
     {"__init__"},
 ]
 ROW = {name: depth for depth, names in enumerate(ROWS) for name in names}
