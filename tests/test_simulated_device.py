@@ -12,11 +12,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
-from simulated_device.build import build, missing
+from simulated_device.library import build, missing
 
 CHECKS = Path(__file__).parent / "simulated_device"
 DEVICES = {"two_devices": "2"}
 TOPICS = sorted(path.stem.removeprefix("check_") for path in CHECKS.glob("check_*.py"))
+
+
+def path_of_helpers():
+    """Put the folder of `simulated_device` before what is there."""
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(CHECKS.parent), *([before] if before else [])])
 
 
 def run_checks(path, report, *, options=(), devices="1"):
@@ -28,7 +34,7 @@ def run_checks(path, report, *, options=(), devices="1"):
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=CHECKS.parents[1],
-        env=os.environ | {"SIMDEV_DEVICES": devices},
+        env=os.environ | {"SIMDEV_DEVICES": devices, "PYTHONPATH": path_of_helpers()},
         capture_output=True,
         text=True,
         check=False,
@@ -89,6 +95,26 @@ def test_the_package_on_a_real_accelerator(subtests, tmp_path):
         options=["--accelerator=real"],
     )
     report_cases(subtests, cases, output)
+
+
+@pytest.mark.usefixtures("built")
+def test_a_hazard_or_memory_left_behind_fails_the_check(tmp_path):
+    path = tmp_path / "check_these.py"
+    path.write_text(
+        "import torch\n"
+        "KEPT = []\n"
+        "def test_hazard(device):\n"
+        "    x = torch.ones(3, device=device)\n"
+        "    with torch.Stream():\n"
+        "        x + 1\n"
+        "def test_leak(device): KEPT.append(torch.ones(3, device=device))\n"
+        "def test_clean(device): assert torch.ones(3, device=device).sum() == 3\n"
+    )
+    fixtures = ["-p", "simulated_device.conftest"]
+    cases, _ = run_checks(path, tmp_path / "report.xml", options=fixtures)
+    (hazard, text), (leak, _), clean = map(outcome, cases)
+    assert (hazard, leak, clean[0]) == ("error", "error", "passed")
+    assert "without having waited for it" in text
 
 
 def test_failures_and_crashes_are_told_with_their_text(tmp_path):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import torch
 
-from simulated_device.build import build, missing
+from simulated_device.library import build, missing
 
 __all__ = [
     "counters",

@@ -20,6 +20,13 @@ def test_above_the_cap_an_allocation_fails(simulated, device):
     assert (kept + torch.ones(256, device=device)).sum() == 256
 
 
+def test_small_tensors_are_charged_whole_units(simulated, device):
+    simulated.set_cap(torch.accelerator.memory_allocated() + 1024)
+    kept = [torch.zeros(1, device=device) for _ in range(2)]
+    with pytest.raises(torch.OutOfMemoryError):
+        kept.append(torch.zeros(1, device=device))
+
+
 def test_the_planned_allocation_fails_and_no_other(simulated, device):
     simulated.fail_allocations(nth=2)
     kept = [torch.zeros(2, device=device) for _ in range(2)]

@@ -13,7 +13,8 @@ def pinned(*values):
 
 
 def pinned_like(x):
-    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    """Give pinned memory with old values in it, as a reused buffer has."""
+    return torch.full(x.shape, -5, dtype=x.dtype, pin_memory=True)
 
 
 @pytest.fixture
@@ -154,6 +155,37 @@ def test_a_double_buffered_pipeline_is_clean(simulated, device):
     assert simulated.hazards() == []
 
 
+def stage(device, batches, *, wait=True):
+    """Bring results home through two pinned buffers, one batch behind the device."""
+    buffers = [torch.empty(4, pin_memory=True) for _ in range(2)]
+    copied = [torch.Event() for _ in range(2)]
+    results = []
+    for step in range(len(batches) + 1):
+        slot = step % 2
+        if step < len(batches):
+            x = batches[step].to(device, non_blocking=True)
+            buffers[slot].copy_(x * 2, non_blocking=True)
+            copied[slot].record()
+        if step > 0:
+            if wait:
+                copied[1 - slot].synchronize()
+            results.append(buffers[1 - slot].clone())
+    return torch.stack(results)
+
+
+def test_staging_through_two_buffers_waits_once_a_batch(simulated, device):
+    batches = torch.arange(24.0).view(6, 4)
+    assert stage(device, batches).tolist() == (batches * 2).tolist()
+    assert simulated.counters()["synchronizations"] == 6
+    assert simulated.hazards() == []
+
+
+def test_staging_without_the_wait_gives_nan_and_hazards(simulated, device):
+    assert stage(device, torch.zeros(6, 4), wait=False).isnan().all()
+    assert "before the host could know" in simulated.hazards()[0]
+    simulated.reset()
+
+
 # One thing forgotten: its hazard is named, and nothing else is.
 
 
@@ -288,6 +320,19 @@ def test_a_wait_passes_on_what_the_other_stream_waited_for(simulated, x):
     assert simulated.hazards() == []
 
 
+def test_what_the_host_waited_for_every_stream_may_use(simulated, x):
+    side = torch.Stream()
+    side.wait_stream(torch.accelerator.current_stream())
+    with side:
+        x.copy_(pinned(5.0, 5, 5, 5), non_blocking=True)
+    side.synchronize()
+    y = x + 1
+    torch.accelerator.synchronize()
+    with torch.Stream():
+        assert (y * 2).tolist() == [12] * 4
+    assert simulated.hazards() == []
+
+
 # Threads.
 
 
@@ -318,7 +363,7 @@ def work(device, n_rounds, errors):
 
 def test_many_threads(device):
     errors = SimpleQueue()
-    start = functools.partial(threading.Thread, target=work, args=(device, 200, errors))
+    start = functools.partial(threading.Thread, target=work, args=(device, 500, errors))
     threads = [start() for _ in range(8)]
     for thread in threads:
         thread.start()

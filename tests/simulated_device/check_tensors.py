@@ -57,6 +57,7 @@ MIXED = {
         x[None], y[None], y[None]
     ),
     "in_place": lambda x, y: y.add_(x),
+    "number_in_place": lambda x, y: y.sum().add_(x.sum()),
     "out": lambda x, y: torch.add(x, x, out=y),
 }
 
@@ -229,6 +230,7 @@ def test_seeds_give_the_cpu_numbers(device):
     more = torch.rand(3, device=device)
     torch.manual_seed(3)
     assert there.tolist() == torch.randn(4).tolist()
+    assert more.tolist() == torch.rand(3).tolist()  # the second draw goes on
     torch.get_device_module(device).set_rng_state(state)
     with torch.random.fork_rng(device_type=device.type):
         assert torch.rand(3, device=device).tolist() == more.tolist()
