@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,10 @@ TORCH_VERSION = "2.13"
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / "build" / HERE.name
 SOURCES = sorted(HERE.glob("*.cpp"))
+AUTOCAST = HERE / "autocast.cpp"
+UNITS = [[AUTOCAST], [path for path in SOURCES if path != AUTOCAST]]
+"""What is compiled together: PyTorch's headers take longer than all our code."""
+
 TORCH = Path(torch.__file__).parent
 COMPILE = [
     *("-c", "-fPIC", "-std=c++20", "-O1", f"-I{HERE}"),
@@ -63,24 +66,26 @@ def _library():
 
 
 def _compile(library):
-    with (
-        TemporaryDirectory(dir=CACHE) as folder,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        objects = [Path(folder, path.stem + ".o") for path in SOURCES]
-        list(pool.map(_compile_one, SOURCES, objects))
+    with TemporaryDirectory(dir=CACHE) as folder, ThreadPoolExecutor() as pool:
+        objects = [Path(folder, f"{number}.o") for number in range(len(UNITS))]
+        list(pool.map(_compile_unit, UNITS, objects))
         unfinished = Path(folder, library.name)
         _run(*map(str, objects), *LINK, "-o", str(unfinished))
         unfinished.rename(library)  # whole or not at all
 
 
-def _compile_one(source, target):
-    _run(*COMPILE, str(source), "-o", str(target))
+def _compile_unit(sources, target):
+    text = "".join(f'#include "{path.name}"\n' for path in sources)
+    _run(*COMPILE, "-x", "c++", "-", "-o", str(target), text=text)
 
 
-def _run(*arguments):
+def _run(*arguments, text=""):
     run = subprocess.run(
-        [_compiler(), *arguments], capture_output=True, text=True, check=False
+        [_compiler(), *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if run.returncode:
         msg = f"g++ could not build the simulated device:\n{run.stderr}"

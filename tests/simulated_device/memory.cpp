@@ -223,7 +223,7 @@ PinnedAllocator& the_pinned_allocator() {
   return *allocator;
 }
 
-[[maybe_unused]] const bool registered = [] {
+[[maybe_unused]] const bool allocators_registered = [] {
   c10::SetAllocator(c10::kPrivateUse1, &the_device_allocator());
   at::setHostAllocator(c10::kPrivateUse1, &the_pinned_allocator());
   memory();  // remembers the process that loaded it
