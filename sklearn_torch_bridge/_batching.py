@@ -5,60 +5,68 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._types import Indices
+from sklearn_torch_bridge._types import Indices, Rows
 
-__all__ = ["as_slice", "describe_rows", "iter_batches", "longest_first"]
+__all__ = ["as_indices", "count_rows", "describe_rows", "iter_batches", "longest_first"]
 
 _SHOWN = 5
 
 
-def longest_first(lengths: NDArray[np.int64] | None, rows: Indices) -> Indices:
-    """Order `rows` by falling length, equal ones as they came.
+def longest_first(lengths: NDArray[np.int64]) -> Indices:
+    """Order rows by falling length, equal ones as they came.
 
     Rows of like length share a batch and need little padding; the longest come first
     so that too large a batch shows at once.
 
-    >>> longest_first(np.array([2, 9, 2, 4]), np.arange(4))
+    >>> longest_first(np.array([2, 9, 2, 4]))
     array([1, 3, 0, 2])
     """
-    if lengths is None:
-        return rows
-    return rows[np.argsort(-lengths[rows], kind="stable")]
+    return np.argsort(-lengths, kind="stable")
 
 
-def iter_batches(rows: Indices, batch_size: int) -> Iterator[Indices]:
-    """Cut `rows` into runs of at most `batch_size`.
+def iter_batches(
+    n_rows: int, batch_size: int, lengths: NDArray[np.int64] | None = None
+) -> Iterator[Rows]:
+    """Cut rows into batches of at most `batch_size`: as they come, or by length.
 
-    >>> [batch.tolist() for batch in iter_batches(np.arange(5), 2)]
-    [[0, 1], [2, 3], [4]]
+    >>> [rows.tolist() for rows in iter_batches(3, 2, np.array([1, 3, 2]))]
+    [[1, 2], [0]]
+    >>> list(iter_batches(3, 2))
+    [slice(0, 2, None), slice(2, 3, None)]
     """
-    for start in range(0, len(rows), batch_size):
-        yield rows[start : start + batch_size]
+    order = None if lengths is None else longest_first(lengths)
+    for start in range(0, n_rows, batch_size):
+        run = slice(start, min(start + batch_size, n_rows))
+        yield run if order is None else order[run]
 
 
-def as_slice(rows: Indices) -> slice | None:
-    """Turn a run of neighbours into a slice; None where there are gaps.
+def as_indices(rows: Rows) -> Indices:
+    """Spell out a slice.
 
-    >>> as_slice(np.array([3, 4, 5])), as_slice(np.array([3, 5, 4]))
-    (slice(3, 6, None), None)
+    >>> as_indices(slice(2, 5)), as_indices(np.array([7]))
+    (array([2, 3, 4]), array([7]))
     """
-    if len(rows) == 0:
-        return slice(0, 0)
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first == len(rows) - 1 and bool((rows[1:] > rows[:-1]).all()):
-        return slice(first, last + 1)
-    return None
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
-def describe_rows(rows: Indices) -> str:
+def count_rows(rows: Rows) -> int:
+    """Count the rows of a batch.
+
+    >>> count_rows(slice(2, 5)), count_rows(np.array([7]))
+    (3, 1)
+    """
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def describe_rows(rows: Rows) -> str:
     """Name rows in an error message, shortly.
 
-    >>> describe_rows(np.arange(32, 64)), describe_rows(np.array([7]))
+    >>> describe_rows(slice(32, 64)), describe_rows(np.array([7]))
     ('rows 32 to 63', 'row 7')
     >>> describe_rows(np.array([40, 3, 17, 5, 8, 11, 2]))
     'rows 2, 3, 5, 8, 11, ... (7 rows)'
     """
-    ordered = np.sort(rows)
+    ordered = np.sort(as_indices(rows))
     if len(ordered) == 1:
         return f"row {ordered[0]}"
     if ordered[-1] - ordered[0] == len(ordered) - 1:

@@ -19,7 +19,7 @@ from sklearn_torch_bridge._strided import (
     numpy_dtype,
     result_dtype,
 )
-from sklearn_torch_bridge._types import Indices, Selector
+from sklearn_torch_bridge._types import Rows, Selector
 
 __all__ = [
     "as_array",
@@ -49,6 +49,11 @@ _HINTS = {
     "NoneType": "Was it returned by mistake?",
 }
 _HINTED_PACKAGES = {"builtins", "numpy", "torch"}
+_SAME = {
+    torch.float16: np.dtype(np.float16),
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
 _COPY_TYPES = frozenset({bool, type(None)})
 _ROW_NDIM = 1
 _DLPACK_CPU = 1
@@ -168,12 +173,14 @@ def to_tensor(
     never wrapped. `dtype` is asked of floating arrays only; integers stay integers. A
     finite value that would become infinite is a ValueError.
     """
-    is_cast = dtype is not None and array.dtype.kind == "f"
-    target = numpy_dtype(dtype) if dtype is not None and is_cast else None
-    owned = np.empty(array.shape, target or array.dtype.newbyteorder("="))
+    held = array.dtype
+    if dtype is None or held.kind != "f" or held is _SAME.get(dtype):
+        owned = np.array(array, dtype=held.newbyteorder("="), order="C")
+        return torch.from_numpy(owned).to(device)
+    owned = np.empty(array.shape, numpy_dtype(dtype))
     cast_into(owned, array)
     tensor = torch.from_numpy(owned)
-    if not is_cast or tensor.dtype == dtype:
+    if tensor.dtype == dtype:
         return tensor.to(device)
     halved = tensor.to(dtype)
     # NumPy has no such dtype to watch over its overflow.
@@ -184,46 +191,27 @@ def to_tensor(
 
 
 @outside_modes
-def write_rows(
-    target: NDArray[Any], rows: Indices | slice, source: torch.Tensor
-) -> None:
+def write_rows(target: NDArray[Any], rows: Rows, source: torch.Tensor) -> None:
     """Write a batch of results into rows of the preallocated `target`.
 
-    A run of neighbours is written in one pass, scattered rows through a block.
+    Neighbours, given as a slice, are written in one pass, scattered rows through a
+    block.
     """
-    place = _as_slice(rows)
-    n_rows = len(range(*place.indices(len(target)))) if place else len(rows)  # type: ignore[arg-type] # no slice here
     values = plain(source)
-    if tuple(values.shape) != (n_rows, *target.shape[1:]):
+    if isinstance(rows, slice):
+        place = target[rows]
+    else:
+        place = np.empty((len(rows), *target.shape[1:]), target.dtype)
+    if values.shape != place.shape:
         msg = (
-            f"a batch must have shape {(n_rows, *target.shape[1:])} to fill "
-            f"{n_rows} rows of {target.shape}, got {tuple(values.shape)}."
+            f"a batch must have shape {place.shape} to fill its rows, got "
+            f"{tuple(values.shape)}."
         )
         raise ValueError(msg)
     result_dtype(values.dtype, target.dtype)
-    if place is not None:
-        fill(target[place], values)
-    else:
-        block = np.empty(values.shape, target.dtype)
-        fill(block, values)
-        target[rows] = block
-
-
-def _as_slice(rows: Indices | slice) -> slice | None:
-    """Turn a run of neighbours into a slice; None where there are gaps.
-
-    >>> _as_slice(np.array([3, 4, 5])), _as_slice(np.array([3, 5, 4]))
-    (slice(3, 6, None), None)
-    """
-    if isinstance(rows, slice):
-        return rows
-    if len(rows) == 0:
-        return slice(0, 0)
-    first, last = int(rows[0]), int(rows[-1])
-    is_run = first >= 0 and last - first == len(rows) - 1
-    if is_run and bool((rows[1:] - rows[:-1] == 1).all()):
-        return slice(first, last + 1)
-    return None
+    fill(place, values)
+    if not isinstance(rows, slice):
+        target[rows] = place
 
 
 def _from_array(

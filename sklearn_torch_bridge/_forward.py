@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sklearn_torch_bridge._batching import describe_rows, iter_batches, longest_first
+from sklearn_torch_bridge._batching import count_rows, describe_rows, iter_batches
 from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._replica import replica
 from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import ArraySink
 from sklearn_torch_bridge._taps import taps
-from sklearn_torch_bridge._types import Feed, Indices, Inputs, Pool, Selector
+from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 
 __all__ = ["Extracted", "Reading", "extract"]
 
@@ -55,16 +55,15 @@ def extract(
     n_samples = len(feed) if feed.origin is None else len(feed.origin)
     sink = ArraySink(n_samples, reading.dtype, feed.origin)
     reader = _Reader(reading)
-    order = longest_first(feed.lengths, np.arange(len(feed)))
     with (
         replica(module, device) as (own, place),
         taps(own, reading.layers, reader.read) as run,
         torch.inference_mode(),
     ):
-        for rows in iter_batches(order, batch_size):
+        for rows in iter_batches(len(feed), batch_size, feed.lengths):
             inputs = feed.batch(rows)
             places = sink.caller_rows(rows)
-            reader.begin(inputs.mask, len(rows), places)
+            reader.begin(inputs.mask, count_rows(rows), places)
             try:
                 run(_on_device(inputs, place))
             except _ReadError as error:
@@ -73,7 +72,7 @@ def extract(
                 msg = _failure(error, own, reading.layers, places, inputs)
                 raise ForwardError(msg) from error
             sink.write(rows, reader.pieces())
-            advance(len(places))
+            advance(count_rows(places))
     assert sink.array is not None  # noqa: S101 - `feed` is not empty
     return Extracted(sink.array, sink.widths)
 
@@ -96,9 +95,9 @@ class _Reader:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._pieces: dict[str, torch.Tensor] = {}
-        self.begin(None, 0, np.arange(0))
+        self.begin(None, 0, slice(0, 0))
 
-    def begin(self, mask: torch.Tensor | None, n_rows: int, places: Indices) -> None:
+    def begin(self, mask: torch.Tensor | None, n_rows: int, places: Rows) -> None:
         """Expect the values of one batch."""
         self._mask, self._n_rows, self._places = mask, n_rows, places
         self._pieces.clear()
@@ -123,8 +122,11 @@ class _Reader:
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
         pool = self._reading.pool
-        pooled = hidden if pool is None else pool(hidden, self._mask)
-        _check_tensor(pooled)
+        if pool is None:
+            pooled = hidden
+        else:
+            pooled = pool(hidden, self._mask)
+            _check_tensor(pooled)
         return pooled.unsqueeze(1) if pooled.ndim == 1 else pooled
 
     def _check_rows(self, pooled: torch.Tensor, hidden: torch.Tensor) -> None:
@@ -155,12 +157,11 @@ def _check_tensor(value: Any) -> None:
 
 
 def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
-    """Move the tensors of a model's inputs, unless all are where they should be."""
-    there = device.type == "cpu" and not inputs.kwargs
-    if there and all(
-        isinstance(arg, torch.Tensor) and arg.is_cpu for arg in inputs.args
-    ):
-        return inputs
+    """Move the tensors of a model's inputs, unless there is one, where it should be."""
+    if len(inputs.args) == 1 and not inputs.kwargs:
+        (only,) = inputs.args
+        if isinstance(only, torch.Tensor) and only.device == device:
+            return inputs
     args, kwargs = _move(inputs.args, device), _move(inputs.kwargs, device)
     return Inputs(args, kwargs, inputs.mask)
 
@@ -180,7 +181,7 @@ def _failure(
     error: Exception,
     module: nn.Module,
     layers: tuple[str, ...],
-    places: Indices,
+    places: Rows,
     inputs: Inputs,
 ) -> str:
     """Say which rows and which part of the model failed, and on the way to what."""

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sklearn_torch_bridge._batching import as_slice, describe_rows
+from sklearn_torch_bridge._batching import as_indices, describe_rows
 from sklearn_torch_bridge._convert import to_tensor
 from sklearn_torch_bridge._errors import ForwardError
-from sklearn_torch_bridge._types import Indices, Inputs, Preprocess
+from sklearn_torch_bridge._types import Indices, Inputs, Preprocess, Rows
 
 __all__ = [
     "ArrayFeed",
@@ -148,20 +148,18 @@ class ArrayFeed:
     def __len__(self) -> int:
         return len(self._array)
 
-    def batch(self, rows: Indices) -> Inputs:
+    def batch(self, rows: Rows) -> Inputs:
         """Copy these rows: the caller's array is never wrapped, only read."""
         try:
-            tensor = to_tensor(_take(self._array, rows), dtype=self._dtype)
+            return Inputs((to_tensor(self._array[rows], dtype=self._dtype),))
         except ValueError as error:
             error.add_note(f"While casting {describe_rows(rows)} of `X`.")
             raise
-        return Inputs(args=(tensor,))
 
     def made_up(self) -> "ArrayFeed":
-        """Make up one row of the same shape."""
-        return ArrayFeed(
-            np.zeros((1, *self._array.shape[1:]), self._array.dtype), self._dtype
-        )
+        """Give a feed of one row of the same shape."""
+        row = np.zeros((1, *self._array.shape[1:]), self._array.dtype)
+        return ArrayFeed(row, self._dtype)
 
 
 class TensorFeed:
@@ -177,9 +175,9 @@ class TensorFeed:
     def __len__(self) -> int:
         return len(self._tensor)
 
-    def batch(self, rows: Indices) -> Inputs:
+    def batch(self, rows: Rows) -> Inputs:
         """Copy these rows, floats in the model's dtype."""
-        own = _take(self._tensor, rows).clone()
+        own = self._tensor[rows].clone()
         return Inputs(args=(_cast(own, self._dtype),))
 
     def made_up(self) -> "TensorFeed":
@@ -210,9 +208,9 @@ class RowFeed:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def batch(self, rows: Indices) -> Inputs:
+    def batch(self, rows: Rows) -> Inputs:
         """Hand a list of these rows to `preprocess`."""
-        given = [self._rows[row] for row in rows]
+        given = [self._rows[row] for row in as_indices(rows)]
         if given and isinstance(given[0], (np.ndarray, torch.Tensor)):
             given = [
                 row.clone() if isinstance(row, torch.Tensor) else np.array(row)
@@ -221,11 +219,9 @@ class RowFeed:
         try:
             made = self._preprocess(given)
         except Exception as error:
-            places = (
-                rows
-                if self.origin is None
-                else np.flatnonzero(np.isin(self.origin, rows))
-            )
+            places = as_indices(rows)
+            if self.origin is not None:
+                places = np.flatnonzero(np.isin(self.origin, places))
             msg = (
                 f"`preprocess` failed on {describe_rows(places)}: "
                 f"{type(error).__name__}: {error}"
@@ -267,12 +263,6 @@ def _is_mask(value: Any) -> bool:
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Cast floats; integers and booleans stay."""
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
-def _take(rows: Any, wanted: Indices) -> Any:
-    """Index by a slice where the rows are neighbours: that copies nothing."""
-    run = as_slice(wanted)
-    return rows[wanted if run is None else run]
 
 
 def _single_column(X: Any) -> Any:

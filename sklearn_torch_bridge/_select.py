@@ -25,6 +25,8 @@ def select_output(value: Any, output: Selector = None) -> Any:
     >>> select_output({"logits": 1, "hidden": 2}, "hidden")
     2
     """
+    if output is None and isinstance(value, torch.Tensor):
+        return value
     chosen = _default(value) if output is None else _named(value, output)
     if is_container(chosen):
         if output is None or _only_element(chosen) is None:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._convert import numpy_dtype, write_rows
-from sklearn_torch_bridge._types import Indices
+from sklearn_torch_bridge._types import Indices, Rows
 
 __all__ = ["ArraySink"]
 
@@ -28,7 +28,7 @@ class ArraySink:
         self.array: NDArray[Any] | None = None
         self._shapes: list[torch.Size] = []
 
-    def write(self, rows: Indices, pieces: list[torch.Tensor]) -> None:
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
         if self.array is None:
             self.array = self._allocate(pieces)
@@ -50,7 +50,7 @@ class ArraySink:
                 start += shape[0]
             write_rows(target, rows, piece if source is None else piece[source])
 
-    def caller_rows(self, rows: Indices) -> Indices:
+    def caller_rows(self, rows: Rows) -> Rows:
         """Give the rows of the caller's `X` that rows of the feed stand for."""
         return rows if self._places is None else self._places.of(rows)[0]
 
@@ -75,9 +75,11 @@ class _Places:
         self._stops = np.cumsum(counts)
         self._starts = self._stops - counts
 
-    def of(self, rows: Indices) -> tuple[Indices, torch.Tensor]:
+    def of(self, rows: Rows) -> tuple[Indices, torch.Tensor]:
         """Give the places of `rows`, and for each place its position in `rows`."""
-        counts = self._stops[rows] - self._starts[rows]
-        places = [self._order[self._starts[row] : self._stops[row]] for row in rows]
-        source = np.repeat(np.arange(len(rows)), counts)
+        starts, stops = self._starts[rows], self._stops[rows]
+        places = [
+            self._order[start:stop] for start, stop in zip(starts, stops, strict=True)
+        ]
+        source = np.repeat(np.arange(len(starts)), stops - starts)
         return np.concatenate(places), torch.from_numpy(source)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._batching import describe_rows
-from sklearn_torch_bridge._types import Indices, Inputs
+from sklearn_torch_bridge._types import Indices, Inputs, Rows
 
 __all__ = ["TokenFeed", "is_tokenizer", "lock_of"]
 
@@ -74,7 +74,7 @@ class TokenFeed:
         """Give a feed of one text."""
         return self._again(["text"], None)
 
-    def batch(self, rows: Indices) -> Inputs:
+    def batch(self, rows: Rows) -> Inputs:
         """Pad the ids of these texts to the longest of them."""
         lengths = self.lengths[rows]
         columns = np.arange(lengths.max())

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Feed", "Indices", "Inputs", "Pool", "Preprocess", "Selector"]
+__all__ = ["Feed", "Indices", "Inputs", "Pool", "Preprocess", "Rows", "Selector"]
 
 Indices = NDArray[np.intp]
 """Positions of rows."""
+
+Rows = Indices | slice
+"""Rows of a batch: a slice where they are neighbours, so that nothing is gathered."""
 
 Pool = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 """``(hidden, mask) -> Z``."""
@@ -23,7 +26,7 @@ Selector = str | int | None
 """The field of a model's output: a key, an attribute or an index."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Inputs:
     """What one call of a model takes, and which of its tokens are real."""
 
@@ -46,5 +49,5 @@ class Feed(Protocol):
     def __len__(self) -> int:
         """Count the rows."""
 
-    def batch(self, rows: Indices) -> Inputs:
+    def batch(self, rows: Rows) -> Inputs:
         """Prepare these rows, on the CPU, in memory that nobody else holds."""
