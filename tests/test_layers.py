@@ -12,18 +12,19 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_select", "_kinds", "_cast"},
-    {"_strided"},
-    {"_sparse", "_rows"},
-    {"_convert", "_batching", "pooling"},
-    {"_base"},
-    {"_tensor_to_array"},
+    {"_batching", "_cast", "_kinds", "_module_copy", "_select", "pooling"},
+    {"_progress", "_replica", "_strided", "_taps", "_tokens"},
+    {"_rows", "_sparse"},
+    {"_convert"},
+    {"_inputs", "_sink", "models"},
+    {"_base", "_feeds", "_forward"},
+    {"_feature_extractor", "_tensor_to_array"},
     {"__init__"},
 ]
 ROW = {name: depth for depth, names in enumerate(ROWS) for name in names}
-OPTIONAL = [  # not tqdm: torch.hub imports it where it is installed
+OPTIONAL = [
     *("dask", "matplotlib", "pandas", "polars", "ray"),
-    *("sentence_transformers", "transformers"),
+    *("sentence_transformers", "tqdm", "transformers"),
 ]
 
 
@@ -40,19 +41,28 @@ def project_imports(path):
                 yield from inner[:1] or [alias.name for alias in node.names]
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_imports_run_down(path):
     for name in project_imports(path):
         inside = room(path) == name and path.parent != ROOT
         assert inside or ROW[name] < ROW[room(path)]
 
 
-def test_importing_the_package_imports_nothing_optional():
-    code = (
-        "import sys, sklearn_torch_bridge; "
-        f"print(*[name for name in {OPTIONAL!r} if name in sys.modules])"
-    )
+def imported_by(code):
+    """List the optional packages that a new interpreter has after `code`."""
+    show = f"print(*[name for name in {OPTIONAL!r} if name in sys.modules])"
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"import sys; {code}; {show}"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert run.stdout.split() == []
+    return run.stdout.split()
+
+
+def test_importing_the_package_imports_nothing_optional():
+    """Beyond what torch (tqdm) and scikit-learn (pandas) import by themselves."""
+    dependencies = imported_by("import torch, sklearn.utils.validation, scipy.sparse")
+    assert imported_by("import sklearn_torch_bridge") == dependencies
