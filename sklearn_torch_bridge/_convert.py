@@ -9,7 +9,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from sklearn_torch_bridge._cast import array_dtype, cast_into, check_numeric
 from sklearn_torch_bridge._errors import ConversionError
-from sklearn_torch_bridge._kinds import SPARSE_LAYOUTS, outside_modes, plain
+from sklearn_torch_bridge._kinds import (
+    PLAIN_TYPES,
+    SPARSE_LAYOUTS,
+    count_modes,
+    outside_modes,
+    plain,
+)
 from sklearn_torch_bridge._rows import has_tensors, join
 from sklearn_torch_bridge._select import is_container, select_output
 from sklearn_torch_bridge._sparse import recast_scipy, to_scipy
@@ -59,7 +65,6 @@ _ROW_NDIM = 1
 _DLPACK_CPU = 1
 
 
-@outside_modes
 def to_numpy(
     obj: Any,
     *,
@@ -119,12 +124,14 @@ def to_numpy(
     >>> to_numpy({"loss": torch.zeros(()), "logits": torch.ones(1, 2)}, output="logits")
     array([[1., 1.]], dtype=float32)
     """
-    if type(copy) not in _COPY_TYPES:
+    if count_modes():
+        return outside_modes(to_numpy)(obj, dtype=dtype, copy=copy, output=output)
+    if copy is not True and type(copy) not in _COPY_TYPES:
         msg = f"`copy` must be True, False or None, got {copy!r}."
         raise ValueError(msg)
     asked = None if dtype is None else check_numeric(dtype)
     value = (
-        obj if output is None and type(obj) is torch.Tensor else selected(obj, output)
+        obj if output is None and type(obj) in PLAIN_TYPES else selected(obj, output)
     )
     if isinstance(value, torch.Tensor):
         if value.layout is not torch.strided and value.layout in SPARSE_LAYOUTS:

@@ -14,7 +14,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from sklearn_torch_bridge._errors import ConversionError
 
-__all__ = ["SPARSE_LAYOUTS", "is_wrapped", "outside_modes", "plain"]
+__all__ = [
+    "PLAIN_TYPES",
+    "SPARSE_LAYOUTS",
+    "count_modes",
+    "is_wrapped",
+    "outside_modes",
+    "plain",
+]
 
 SPARSE_LAYOUTS = (
     torch.sparse_coo,
@@ -37,10 +44,10 @@ _SUBCLASS_HINTS = {
         ".full_tensor() on every rank, or .to_local() for this one's part."
     ),
 }
-_PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
+PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 
 # torch has no public way to ask these; each answers in a fraction of a microsecond.
-_count_modes = torch._C._len_torch_dispatch_stack  # noqa: SLF001 - see above
+count_modes = torch._C._len_torch_dispatch_stack  # noqa: SLF001 - see above
 is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001 - see above
 _is_functional = torch._is_functional_tensor  # noqa: SLF001 - see above
 
@@ -54,7 +61,7 @@ def outside_modes(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         # Asked first: entering and leaving costs more than a small conversion.
-        if _count_modes() == 0:
+        if count_modes() == 0:
             return function(*args, **kwargs)
         with _disable_current_modes():
             return function(*args, **kwargs)
@@ -74,7 +81,7 @@ def plain(tensor: torch.Tensor, *, allow_sparse: bool = False) -> torch.Tensor:
             "from the transformed function and convert the result."
         )
         raise ConversionError(msg)
-    whole = tensor if type(tensor) in _PLAIN_TYPES else _unwrapped(tensor)
+    whole = tensor if type(tensor) in PLAIN_TYPES else _unwrapped(tensor)
     if whole.is_meta:
         msg = (
             f"{_describe(whole)} has a shape but no values. Load the model's weights, "
@@ -128,7 +135,7 @@ def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _only_plain(tensor: torch.Tensor, value: Any) -> torch.Tensor:
-    if type(value) in _PLAIN_TYPES:
+    if type(value) in PLAIN_TYPES:
         return value  # type: ignore[no-any-return] # just checked
     raise ConversionError(_own_storage(tensor))
 

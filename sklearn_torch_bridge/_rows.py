@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._cast import array_dtype, cast_into
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._kinds import plain
-from sklearn_torch_bridge._strided import fill, result_dtype
+from sklearn_torch_bridge._strided import SERIAL_LIMIT, fill, result_dtype
 
 __all__ = ["has_tensors", "join", "stack"]
 
 _BATCH_NDIM = 2
-_STACKED_AT_ONCE = 256
 
 _Block = torch.Tensor | NDArray[Any]
 
@@ -66,8 +65,9 @@ def _stacked(blocks: list[_Block], asked: np.dtype[Any] | None) -> NDArray[Any]:
         return out
     # One call of torch a few rows, and one pass after it that finds them in the cache:
     # a call for each row took four times as long.
-    for start in range(0, len(alike), _STACKED_AT_ONCE):
-        rows = torch.stack(alike[start : start + _STACKED_AT_ONCE])
+    step = max(1, SERIAL_LIMIT // max(1, alike[0].numel()))
+    for start in range(0, len(alike), step):
+        rows = torch.stack(alike[start : start + step])
         fill(out[start : start + len(rows)], rows)
     return out
 
@@ -92,12 +92,12 @@ def _block(item: Any) -> _Block:
 def _check_shapes(blocks: list[_Block], *, from_axis: int) -> None:
     first = tuple(blocks[0].shape)
     for row, block in enumerate(blocks):
-        shape = tuple(block.shape)
+        shape = block.shape
         if len(shape) != len(first) or shape[from_axis:] != first[from_axis:]:
             what = "row" if from_axis == 0 else "batch"
             msg = (
                 f"a list must hold equal shapes: {what} 0 has {first}, "
-                f"{what} {row} has {shape}. Pad or pool them first."
+                f"{what} {row} has {tuple(shape)}. Pad or pool them first."
             )
             raise ValueError(msg)
 
