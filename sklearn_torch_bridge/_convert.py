@@ -20,14 +20,15 @@ from sklearn_torch_bridge._rows import has_tensors, join
 from sklearn_torch_bridge._select import is_container, select_output
 from sklearn_torch_bridge._sparse import recast_scipy, to_scipy
 from sklearn_torch_bridge._strided import (
+    SERIAL_LIMIT,
     array_of,
     fill,
     numpy_dtype,
-    result_dtype,
 )
 from sklearn_torch_bridge._types import Rows, Selector
 
 __all__ = [
+    "SERIAL_LIMIT",
     "as_array",
     "numpy_dtype",
     "selected",
@@ -182,8 +183,9 @@ def to_tensor(
     """
     held = array.dtype
     if dtype is None or held.kind != "f" or held is _SAME.get(dtype):
-        owned = np.array(array, dtype=held.newbyteorder("="), order="C")
-        return torch.from_numpy(owned).to(device)
+        native = held if held.isnative else held.newbyteorder("=")
+        tensor = torch.from_numpy(np.array(array, dtype=native, order="C"))
+        return tensor if device == "cpu" else tensor.to(device)
     owned = np.empty(array.shape, numpy_dtype(dtype))
     cast_into(owned, array)
     tensor = torch.from_numpy(owned)
@@ -212,10 +214,9 @@ def write_rows(target: NDArray[Any], rows: Rows, source: torch.Tensor) -> None:
     if values.shape != place.shape:
         msg = (
             f"a batch must have shape {place.shape} to fill its rows, got "
-            f"{tuple(values.shape)}."
+            f"{tuple(values.shape)}. Pool rows of different length."
         )
         raise ValueError(msg)
-    result_dtype(values.dtype, target.dtype)
     fill(place, values)
     if not isinstance(rows, slice):
         target[rows] = place

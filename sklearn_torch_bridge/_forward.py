@@ -17,8 +17,11 @@ from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import ArraySink
 from sklearn_torch_bridge._taps import taps
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
+from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["Extracted", "Reading", "extract"]
+
+_TWO_AXES = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def extract(
         for rows in iter_batches(len(feed), batch_size, feed.lengths):
             inputs = feed.batch(rows)
             places = sink.caller_rows(rows)
-            reader.begin(inputs.mask, count_rows(rows), places)
+            reader.begin(inputs.mask, rows, places)
             try:
                 run(_on_device(inputs, place))
             except _ReadError as error:
@@ -71,7 +74,7 @@ def extract(
             except Exception as error:
                 msg = _failure(error, own, reading.layers, places, inputs)
                 raise ForwardError(msg) from error
-            sink.write(rows, reader.pieces())
+            sink.write(rows, reader.pieces)
             advance(count_rows(places))
     assert sink.array is not None  # noqa: S101 - `feed` is not empty
     return Extracted(sink.array, sink.widths)
@@ -93,45 +96,62 @@ class _Reader:
     """
 
     def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-        self._pieces: dict[str, torch.Tensor] = {}
-        self.begin(None, 0, slice(0, 0))
+        self._output = reading.output
+        self._pooling = reading.pool
+        self._layers = reading.layers or ("",)
+        several = len(self._layers) > 1
+        self._needs_vectors = several or reading.pool is not None
+        # Where every pooling we have a name for would hand on a vector as it is.
+        by_name = reading.pool is None or reading.pool in POOLINGS.values()
+        self._takes_vectors = by_name and reading.output is None and not several
+        self.begin(None, slice(0, 0), slice(0, 0))
 
-    def begin(self, mask: torch.Tensor | None, n_rows: int, places: Rows) -> None:
+    def begin(self, mask: torch.Tensor | None, rows: Rows, places: Rows) -> None:
         """Expect the values of one batch."""
-        self._mask, self._n_rows, self._places = mask, n_rows, places
-        self._pieces.clear()
+        self._mask, self._places = mask, places
+        self._n_rows = count_rows(rows)
+        self._found: dict[str, torch.Tensor] = {}
 
     def read(self, layer: str, value: Any) -> None:
         """Take what `layer` returned; "" is the model's output."""
+        if (
+            self._takes_vectors
+            and type(value) is torch.Tensor
+            and value.ndim == _TWO_AXES
+            and value.shape[0] == self._n_rows
+        ):
+            self._found[layer] = value
+            return
         try:
-            hidden = select_output(value, self._reading.output)
+            hidden = select_output(value, self._output)
             _check_tensor(hidden)
             pooled = self._pool(hidden)
-            self._check_rows(pooled, hidden)
+            if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
+                pooled = self._check_rows(pooled, hidden)
         except Exception as error:
             where = f"layer {layer!r}" if layer else "the model's output"
             error.add_note(f"While reading {where} of {describe_rows(self._places)}.")
             raise _ReadError(error) from error
-        kept = layer in self._reading.layers[:-1] and pooled.data_ptr()
-        self._pieces[layer] = pooled.clone() if kept else pooled
+        if len(self._layers) > 1 and _shares_memory(pooled, hidden):
+            pooled = pooled.clone()  # a later layer may work in place
+        self._found[layer] = pooled
 
+    @property
     def pieces(self) -> list[torch.Tensor]:
-        """Give what was read, in the order of the layers asked for."""
-        return [self._pieces[layer] for layer in self._reading.layers or ("",)]
+        """What was read, in the order of the layers asked for."""
+        return [self._found[layer] for layer in self._layers]
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
-        pool = self._reading.pool
-        if pool is None:
-            pooled = hidden
-        else:
-            pooled = pool(hidden, self._mask)
+        if self._pooling is None:
+            return hidden
+        pooled = self._pooling(hidden, self._mask)
+        if type(pooled) is not torch.Tensor:
             _check_tensor(pooled)
-        return pooled.unsqueeze(1) if pooled.ndim == 1 else pooled
+        return pooled
 
-    def _check_rows(self, pooled: torch.Tensor, hidden: torch.Tensor) -> None:
-        several = len(self._reading.layers) > 1 or self._reading.pool is not None
-        if pooled.ndim == 0 or len(pooled) != self._n_rows:
+    def _check_rows(self, pooled: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Make numbers a column; refuse what is not one vector per row."""
+        if pooled.ndim == 0 or pooled.shape[0] != self._n_rows:
             msg = (
                 f"the model must return one result per row, got shape "
                 f"{tuple(hidden.shape)} for {self._n_rows} rows. Where the rows are on "
@@ -139,12 +159,15 @@ class _Reader:
                 "callable `pooling`)."
             )
             raise ValueError(msg)
-        if several and pooled.ndim != 2:  # noqa: PLR2004 - (rows, columns)
+        if pooled.ndim == 1:
+            return pooled.unsqueeze(1)
+        if self._needs_vectors:
             msg = (
                 "`pooling` must leave one vector per row, got shape "
                 f"{tuple(pooled.shape)}. Take `pooling`='mean', 'flatten', or 'gap'."
             )
             raise ValueError(msg)
+        return pooled
 
 
 def _check_tensor(value: Any) -> None:
@@ -154,6 +177,11 @@ def _check_tensor(value: Any) -> None:
             "Choose a tensor with `output`, or tap another `layer`."
         )
         raise TypeError(msg)
+
+
+def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
+    ours, theirs = one.untyped_storage(), other.untyped_storage()
+    return ours.data_ptr() == theirs.data_ptr()
 
 
 def _on_device(inputs: Inputs, device: torch.device) -> Inputs:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,7 +52,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 def float_dtype(module: nn.Module) -> torch.dtype:
     """Give the dtype that a module computes in: of its first floating tensor."""
-    for tensor in (*module.parameters(), *module.buffers()):
+    for tensor in chain(module.parameters(), module.buffers()):
         if tensor.is_floating_point():
             return tensor.dtype
     return torch.get_default_dtype()

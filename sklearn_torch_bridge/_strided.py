@@ -122,13 +122,12 @@ def fill(out: NDArray[Any], values: torch.Tensor) -> None:
     NumPy has allocated `out` (huge pages; and the tensor's storage stays resizable),
     torch writes, which resolves strides and lazy bits on the way.
     """
-    held = held_dtype(values.dtype)
-    if held == out.dtype or _is_written_by_torch(held, out.dtype):
+    if _is_written_by_torch(values.dtype, out.dtype):
         _copy(torch.from_numpy(out), values)
     elif values.ndim == 0:
-        _fill_checked(out[np.newaxis], values[None], held)
+        _fill_checked(out[np.newaxis], values[None])
     else:
-        _fill_checked(out, values, held)
+        _fill_checked(out, values)
 
 
 def _copy(out: torch.Tensor, values: torch.Tensor) -> None:
@@ -154,14 +153,19 @@ def _copy(out: torch.Tensor, values: torch.Tensor) -> None:
 
 
 @functools.cache
-def _is_written_by_torch(held: np.dtype[Any], target: np.dtype[Any]) -> bool:
-    return target in _WRITTEN_BY_TORCH and holds_all(target, held)
+def _is_written_by_torch(dtype: torch.dtype, target: np.dtype[Any]) -> bool:
+    """Tell whether `copy_` may write such values: none can be lost on the way."""
+    held = held_dtype(dtype)
+    if held.kind == "c":
+        check_complex(dtype, target)
+    return held == target or (target in _WRITTEN_BY_TORCH and holds_all(target, held))
 
 
-def _fill_checked(out: NDArray[Any], values: torch.Tensor, held: np.dtype[Any]) -> None:
+def _fill_checked(out: NDArray[Any], values: torch.Tensor) -> None:
     """Write by pieces that stay in the cache while they are checked."""
     n_rows = len(values)
     step = max(1, SERIAL_LIMIT // max(1, values[:1].numel()))
+    held = held_dtype(values.dtype)
     scratch = np.empty((min(step, n_rows), *values.shape[1:]), held)
     for start in range(0, n_rows, step):
         piece = values[start : start + step]
