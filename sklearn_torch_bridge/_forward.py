@@ -15,6 +15,7 @@ from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._replica import replica
 from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import ArraySink
+from sklearn_torch_bridge._staging import PinnedStage, is_staged, to_device
 from sklearn_torch_bridge._taps import taps
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
@@ -63,19 +64,23 @@ def extract(
         taps(own, reading.layers, reader.read) as run,
         torch.inference_mode(),
     ):
+        stage = PinnedStage(sink.write) if is_staged(place) else None
+        deliver = sink.write if stage is None else stage.put
         for rows in iter_batches(len(feed), batch_size, feed.lengths):
-            inputs = feed.batch(rows)
+            inputs = _on_device(feed.batch(rows), place)
             places = sink.caller_rows(rows)
             reader.begin(inputs.mask, rows, places)
             try:
-                run(_on_device(inputs, place))
+                run(inputs)
             except _ReadError as error:
                 raise error.reason from error.reason.__cause__
             except Exception as error:
                 msg = _failure(error, own, reading.layers, places, inputs)
                 raise ForwardError(msg) from error
-            sink.write(rows, reader.pieces)
+            deliver(rows, reader.pieces)
             advance(count_rows(places))
+        if stage is not None:
+            stage.finish()
     assert sink.array is not None  # noqa: S101 - `feed` is not empty
     return Extracted(sink.array, sink.widths)
 
@@ -191,13 +196,13 @@ def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
         if isinstance(only, torch.Tensor) and only.device == device:
             return inputs
     args, kwargs = _move(inputs.args, device), _move(inputs.kwargs, device)
-    return Inputs(args, kwargs, inputs.mask)
+    return Inputs(args, kwargs, _move(inputs.mask, device))
 
 
 def _move(value: Any, device: torch.device) -> Any:
     """Move tensors, however nested."""
     if isinstance(value, torch.Tensor):
-        return value.to(device)
+        return to_device(value, device)
     if isinstance(value, Mapping):
         return {key: _move(item, device) for key, item in value.items()}
     if type(value) in (tuple, list):

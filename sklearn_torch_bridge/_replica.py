@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_torch_bridge._module_copy import NotCopyableError, copy_module
+from sklearn_torch_bridge._staging import to_device
 
 __all__ = ["check_device", "float_dtype", "replica"]
 
@@ -85,7 +86,8 @@ def _copy_tensor(
     if tensor.is_meta or is_lazy(tensor):
         raise ValueError(_valueless(module, tensor))
     if not isinstance(tensor, nn.Parameter):
-        return tensor.detach().to(device, copy=True)
+        own = tensor.detach()
+        return own.clone() if _is_on(own, device) else to_device(own, device)
     if _is_on(tensor, device):
         return _as_parameter(tensor.detach(), tensor)
     return _as_parameter(_ELSEWHERE.get(tensor, device), tensor)

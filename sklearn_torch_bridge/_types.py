@@ -28,7 +28,7 @@ Selector = str | int | None
 
 @dataclass(slots=True)
 class Inputs:
-    """What one call of a model takes, and which of its tokens are real."""
+    """Hold what one call of a model takes, and which of its tokens are real."""
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_batching", "_cast", "_kinds", "_module_copy", "_select", "pooling"},
+    {"_batching", "_cast", "_kinds", "_module_copy", "_select", "_staging", "pooling"},
     {"_progress", "_replica", "_strided", "_taps", "_tokens"},
     {"_rows", "_sparse"},
     {"_convert"},

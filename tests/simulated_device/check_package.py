@@ -7,8 +7,12 @@ Take `simulated` too where a test needs its counters; it is skipped elsewhere.
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from sklearn_torch_bridge import TorchFeatureExtractor, _staging
 from sklearn_torch_bridge._convert import to_numpy, write_rows
+from tests.models import Stateful, cnn, mlp
+from tests.test_replica import snapshot
 
 DTYPES = [
     *(torch.bool, torch.uint8, torch.int16, torch.int64),
@@ -66,7 +70,7 @@ def test_to_numpy_of_a_result_with_gradient(device):
 
 
 def test_to_numpy_cannot_share_device_memory(device):
-    with pytest.raises(ValueError, match="cannot be shared"):
+    with pytest.raises(ValueError, match="`copy` must be True or None"):
         to_numpy(torch.ones(3, device=device), copy=False)
 
 
@@ -87,3 +91,111 @@ def test_write_rows_leaves_the_other_rows_alone(device):
     write_rows(target, rows, torch.ones(2, 3, dtype=torch.bfloat16, device=device))
     np.testing.assert_array_equal(target[rows], np.ones((2, 3)))
     np.testing.assert_array_equal(target[[1, 2, 4]], np.full((3, 3), -1))
+
+
+# The extractor -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=["waiting", "staged"])
+def route(request, device, monkeypatch):
+    """Run on a device that copies and waits, and on one that is staged as CUDA is."""
+    staged = {device.type} if request.param == "staged" else set()
+    if request.param == "staged" and device.type not in ("cuda", "simdev"):
+        pytest.skip(f"copies from {device.type} may not run beside the host")
+    monkeypatch.setattr(_staging, "STAGED_DEVICES", staged)
+    return request.param
+
+
+MODELS = {
+    "table": (mlp, (13, 4), {}),
+    "images": (cnn, (7, 3, 8, 8), {}),
+    "layers": (cnn, (7, 3, 8, 8), {"layer": ["0", "2"], "pooling": "max"}),
+    "axes": (cnn, (7, 3, 8, 8), {"pooling": None}),
+    "half": (lambda: mlp().bfloat16(), (13, 4), {}),
+    "buffers": (Stateful, (13, 3), {}),
+    "recurrent": (
+        lambda: nn.GRU(3, 5, batch_first=True),
+        (7, 6, 3),
+        {"output": 0, "pooling": "last"},
+    ),
+}
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("name", MODELS)
+def test_the_extractor_gives_the_numbers_of_the_cpu(device, name):
+    torch.manual_seed(0)
+    make, shape, parameters = MODELS[name]
+    module = make()
+    X = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = snapshot(module)
+    extractor = TorchFeatureExtractor(module, batch_size=4, device=device, **parameters)
+    expected = TorchFeatureExtractor(module, batch_size=4, device="cpu", **parameters)
+    tolerance = 2e-2 if name == "half" else 1e-4
+    np.testing.assert_allclose(
+        extractor.transform(X), expected.transform(X), rtol=tolerance, atol=tolerance
+    )
+    assert snapshot(module) == before
+
+
+@pytest.mark.usefixtures("route")
+def test_texts_are_pooled_on_the_device(device, tokenizer, texts):
+    torch.manual_seed(0)
+    module = nn.Embedding(30_522, 8)
+    on_device = TorchFeatureExtractor(
+        module, preprocess=tokenizer, batch_size=3, device=device
+    )
+    on_cpu = TorchFeatureExtractor(module, preprocess=tokenizer, device="cpu")
+    np.testing.assert_allclose(
+        on_device.transform(texts), on_cpu.transform(texts), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.usefixtures("route")
+def test_auto_is_the_accelerator_and_rows_may_be_there_already(device):
+    module = mlp()
+    X = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    places = []
+    module.register_forward_hook(lambda *args: places.append(args[2].device.type))
+    Z = TorchFeatureExtractor(module, batch_size=4).transform(X.to(device))
+    assert set(places) == {device.type}
+    expected = TorchFeatureExtractor(module, device="cpu").transform(X)
+    np.testing.assert_allclose(Z, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [None, ["first", "second"]], ids=str)
+def test_one_wait_a_batch_at_most(simulated, route, layer):
+    extractor = TorchFeatureExtractor(mlp(), batch_size=2, layer=layer)
+    X = np.ones((10, 4), np.float32)
+    extractor.transform(X)  # the weights travel once
+    simulated.reset()
+    extractor.transform(X)
+    counts = simulated.counters()
+    per_batch = 1 if route == "staged" else 2 + (layer is not None)
+    assert counts["synchronizations"] <= 5 * per_batch
+    assert counts["d2h"] == 5 * (1 if layer is None else 2)
+
+
+@pytest.mark.usefixtures("route")
+def test_weights_travel_again_only_when_they_have_changed(simulated):
+    module = mlp()
+    extractor = TorchFeatureExtractor(module, batch_size=8)
+    X = np.ones((3, 4), np.float32)
+    first = extractor.transform(X)
+    simulated.reset()
+    extractor.transform(X)
+    assert simulated.counters()["h2d"] == 1  # the rows
+    module.second.bias.data += 1  # no version counter tells
+    np.testing.assert_allclose(extractor.transform(X), first + 1, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("device", "route")
+def test_a_failing_batch_leaves_nothing_under_way():
+    module = Stateful()
+    module.limit = 50
+    X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    X[7, 0] = 51
+    with pytest.raises(RuntimeError, match="rows 6 to 8"):
+        TorchFeatureExtractor(module, batch_size=3).transform(X)
+    X[7, 0] = 0
+    TorchFeatureExtractor(module, batch_size=3).transform(X)
