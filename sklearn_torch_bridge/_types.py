@@ -36,11 +36,11 @@ class Inputs:
 
 
 class Feed(Protocol):
-    """Rows that can be asked for in any order, ready for a model."""
+    """Give rows in any order, ready for a model."""
 
     @property
     def lengths(self) -> NDArray[np.int64] | None:
-        """Tokens of each row, where rows differ; they decide the order."""
+        """Count the tokens of each row, where rows differ: they decide the order."""
 
     @property
     def origin(self) -> Indices | None:
