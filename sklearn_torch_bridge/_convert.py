@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sklearn_torch_bridge._cast import array_dtype, cast_into, check_numeric
 from sklearn_torch_bridge._errors import ConversionError
+from sklearn_torch_bridge._join import has_tensors, join
 from sklearn_torch_bridge._kinds import (
     PLAIN_TYPES,
     SPARSE_LAYOUTS,
@@ -16,7 +17,6 @@ from sklearn_torch_bridge._kinds import (
     outside_modes,
     plain,
 )
-from sklearn_torch_bridge._rows import has_tensors, join
 from sklearn_torch_bridge._select import is_container, select_output
 from sklearn_torch_bridge._sparse import recast_scipy, to_scipy
 from sklearn_torch_bridge._strided import (

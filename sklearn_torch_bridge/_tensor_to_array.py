@@ -23,7 +23,7 @@ from sklearn_torch_bridge._convert import (
     to_numpy,
     to_tensor,
 )
-from sklearn_torch_bridge._rows import stack
+from sklearn_torch_bridge._join import stack
 from sklearn_torch_bridge._strided import held_dtype
 from sklearn_torch_bridge._types import Selector
 

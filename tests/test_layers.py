@@ -14,7 +14,7 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
     {"_batching", "_cast", "_kinds", "_module_copy", "_select", "_staging", "pooling"},
     {"_progress", "_replica", "_strided", "_taps", "_tokens"},
-    {"_rows", "_sparse"},
+    {"_join", "_sparse"},
     {"_convert"},
     {"_inputs", "_sink", "models"},
     {"_base", "_feeds", "_forward"},
