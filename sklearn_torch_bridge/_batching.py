@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sklearn_torch_bridge._types import Indices, Rows
 
-__all__ = ["as_indices", "count_rows", "describe_rows", "iter_batches", "longest_first"]
+__all__ = ["Batches", "as_indices", "count_rows", "describe_rows", "longest_first"]
 
 _SHOWN = 5
 
@@ -24,20 +24,62 @@ def longest_first(lengths: NDArray[np.int64]) -> Indices:
     return np.argsort(-lengths, kind="stable")
 
 
-def iter_batches(
-    n_rows: int, batch_size: int, lengths: NDArray[np.int64] | None = None
-) -> Iterator[Rows]:
-    """Cut rows into batches of at most `batch_size`: as they come, or by length.
+class Batches:
+    """Rows cut into batches of at most `batch_size`: as they come, or by length.
 
-    >>> [rows.tolist() for rows in iter_batches(3, 2, np.array([1, 3, 2]))]
+    A batch also has at most `most` padded elements (rows times the longest length), if
+    it has more than one row. One that proved too large can be halved: its rows come
+    again, and from then on no batch is larger than the half.
+
+    >>> [rows.tolist() for rows in Batches(3, 2, np.array([1, 3, 2]))]
     [[1, 2], [0]]
-    >>> list(iter_batches(3, 2))
+    >>> list(Batches(3, 2))
     [slice(0, 2, None), slice(2, 3, None)]
     """
-    order = None if lengths is None else longest_first(lengths)
-    for start in range(0, n_rows, batch_size):
-        run = slice(start, min(start + batch_size, n_rows))
-        yield run if order is None else order[run]
+
+    def __init__(
+        self,
+        n_rows: int,
+        batch_size: int,
+        lengths: NDArray[np.int64] | None = None,
+        most: int | None = None,
+    ) -> None:
+        self.most = most
+        self._n_rows = n_rows
+        self._batch_size = batch_size
+        self._lengths = lengths
+        self._order = None if lengths is None else longest_first(lengths)
+        self._next = 0
+
+    def __iter__(self) -> Iterator[Rows]:
+        while self._next < self._n_rows:
+            yield self._cut()
+
+    def halve(self, rows: Rows) -> bool:
+        """Take the last batch back, to be cut again; False if it is a single row."""
+        n_rows = count_rows(rows)
+        if n_rows == 1:
+            return False
+        self.most = self.elements(rows) * (n_rows // 2) // n_rows
+        self._next -= n_rows
+        return True
+
+    def elements(self, rows: Rows) -> int:
+        """Count the elements of a batch after padding; a row of an array is one."""
+        if self._lengths is None:
+            return count_rows(rows)
+        return count_rows(rows) * int(self._lengths[rows].max())
+
+    def _cut(self) -> Rows:
+        size = self._batch_size
+        if self.most is not None:
+            longest = 1
+            if self._order is not None and self._lengths is not None:
+                longest = int(self._lengths[self._order[self._next]])
+            size = max(1, min(size, self.most // max(1, longest)))
+        run = slice(self._next, min(self._next + size, self._n_rows))
+        self._next = run.stop
+        return run if self._order is None else self._order[run]
 
 
 def as_indices(rows: Rows) -> Indices:

@@ -5,13 +5,15 @@
     TypeError
     └── ConversionError     the values of a tensor cannot be had as an array
         └── OutputError     (also a ValueError) which of several values is meant?
+    ValueError
+    └── LayerNotRunError    (internal) a layer asked for is not on the model's way
     RuntimeError
     └── ForwardError        the model failed on some rows
 
 Everything else is a plain `TypeError` or `ValueError`.
 """
 
-__all__ = ["ConversionError", "ForwardError", "OutputError"]
+__all__ = ["ConversionError", "ForwardError", "LayerNotRunError", "OutputError"]
 
 
 class ConversionError(TypeError):
@@ -27,6 +29,10 @@ class OutputError(ConversionError, ValueError):
     A `TypeError` because such an object is no single tensor, and a `ValueError`
     because another `output` mends it.
     """
+
+
+class LayerNotRunError(ValueError):
+    """A forward pass ended without calling a layer asked for."""
 
 
 class ForwardError(RuntimeError):

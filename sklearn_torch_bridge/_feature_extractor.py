@@ -66,7 +66,8 @@ class TorchFeatureExtractor(BridgeTransformer):
         ``"auto"`` is ``"mean"`` from three axes up. A callable takes ``(hidden,
         mask)``. None keeps all axes (and does not go with `set_output`).
     batch_size : int, default=32
-        Rows per forward pass.
+        Rows per forward pass. A batch that does not fit in memory is tried again in
+        halves, and the size that fits is remembered for this model and device.
     device : str or torch.device, default="auto"
         Where to run. ``"auto"`` is the current accelerator, else the CPU.
     dtype : dtype or None, default="float32"

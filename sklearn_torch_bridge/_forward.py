@@ -10,9 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sklearn_torch_bridge._batching import count_rows, describe_rows, iter_batches
-from sklearn_torch_bridge._errors import ForwardError
+from sklearn_torch_bridge._batching import Batches, count_rows, describe_rows
+from sklearn_torch_bridge._errors import ForwardError, LayerNotRunError
 from sklearn_torch_bridge._replica import replica
+from sklearn_torch_bridge._retry import (
+    is_out_of_memory,
+    release_memory,
+    safe_sizes,
+)
 from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import ArraySink
 from sklearn_torch_bridge._staging import PinnedStage, is_staged, to_device
@@ -54,7 +59,8 @@ def extract(
 ) -> Extracted:
     """Send every row of `feed` through the model once; results come in order.
 
-    `feed` holds at least one row. `advance` hears how many rows were just done.
+    A batch that does not fit in memory is tried again in halves. `feed` holds at least
+    one row. `advance` hears how many rows were just done.
     """
     n_samples = len(feed) if feed.origin is None else len(feed.origin)
     sink = ArraySink(n_samples, reading.dtype, feed.origin)
@@ -66,23 +72,51 @@ def extract(
     ):
         stage = PinnedStage(sink.write) if is_staged(place) else None
         deliver = sink.write if stage is None else stage.put
-        for rows in iter_batches(len(feed), batch_size, feed.lengths):
-            inputs = _on_device(feed.batch(rows), place)
+        task = (str(place), reading.layers, type(feed))
+        most = safe_sizes.get(module, task)
+        batches = Batches(len(feed), batch_size, feed.lengths, most)
+        for rows in batches:
             places = sink.caller_rows(rows)
-            reader.begin(inputs.mask, rows, places)
+            fits = True
             try:
-                run(inputs)
-            except _ReadError as error:
-                raise error.reason from error.reason.__cause__
+                inputs = _on_device(feed.batch(rows), place)
+                reader.begin(inputs.mask, rows, places)
+                _call(run, inputs, own, reading.layers, places)
             except Exception as error:
-                msg = _failure(error, own, reading.layers, places, inputs)
-                raise ForwardError(msg) from error
-            deliver(rows, reader.pieces)
-            advance(count_rows(places))
+                short = is_out_of_memory(error) or is_out_of_memory(error.__cause__)
+                fits = not (short and batches.halve(rows))
+                if fits:
+                    raise
+            if fits:
+                deliver(rows, reader.pieces)
+                advance(count_rows(places))
+            else:  # out here the traceback is gone, with all tensors that it held
+                del inputs
+                reader.forget()
+                safe_sizes.put(module, task, batches.most)
+                release_memory(place)
         if stage is not None:
             stage.finish()
     assert sink.array is not None  # noqa: S101 - `feed` is not empty
     return Extracted(sink.array, sink.widths)
+
+
+def _call(
+    run: Callable[[Inputs], None],
+    inputs: Inputs,
+    own: nn.Module,
+    layers: tuple[str, ...],
+    places: Rows,
+) -> None:
+    """Run the model on one batch; say what failed, and where."""
+    try:
+        run(inputs)
+    except _ReadError as error:
+        raise error.reason from error.reason.__cause__
+    except LayerNotRunError:
+        raise
+    except Exception as error:
+        raise ForwardError(_failure(error, own, layers, places, inputs)) from error
 
 
 class _ReadError(Exception):
@@ -116,6 +150,11 @@ class _Reader:
         self._mask, self._places = mask, places
         self._n_rows = count_rows(rows)
         self._found: dict[str, torch.Tensor] = {}
+
+    def forget(self) -> None:
+        """Let go of the values of a batch that is tried again."""
+        self._found.clear()
+        self._mask = None
 
     def read(self, layer: str, value: Any) -> None:
         """Take what `layer` returned; "" is the model's output."""
@@ -228,6 +267,8 @@ def _failure(
             f" `X` holds {given.dtype}, and integers are passed on as they are: for a "
             "model that takes floats give X.astype('float32')."
         )
+    if is_out_of_memory(error) and count_rows(places) == 1:
+        where += " (out of memory, with this row alone)"
     return (
         f"the model failed on {describe_rows(places)}, in {where} on the way to "
         f"{goal}: {type(error).__name__}: {error}{hint}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from sklearn_torch_bridge._errors import LayerNotRunError
 from sklearn_torch_bridge._types import Inputs
 
 __all__ = ["check_layers", "taps"]
@@ -128,7 +129,7 @@ def _run_until_heard(module: nn.Module, recorder: _Recorder, inputs: Inputs) -> 
         "not run. A submodule is not heard where its `forward` is called directly, "
         "where it is scripted or compiled, or where this input takes another way."
     )
-    raise ValueError(msg)
+    raise LayerNotRunError(msg)
 
 
 def _matches(pattern: str, names: list[str], aliases: set[str]) -> list[str]:

@@ -13,7 +13,7 @@ ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
     {"_batching", "_cast", "_kinds", "_module_copy", "_select", "_staging", "pooling"},
-    {"_progress", "_replica", "_strided", "_taps", "_tokens"},
+    {"_progress", "_replica", "_retry", "_strided", "_taps", "_tokens"},
     {"_join", "_sparse"},
     {"_convert"},
     {"_inputs", "_sink", "models"},

@@ -199,3 +199,18 @@ def test_a_failing_batch_leaves_nothing_under_way():
         TorchFeatureExtractor(module, batch_size=3).transform(X)
     X[7, 0] = 0
     TorchFeatureExtractor(module, batch_size=3).transform(X)
+
+
+@pytest.mark.usefixtures("route")
+def test_a_batch_too_large_for_the_device_is_halved(simulated):
+    module = nn.Sequential(nn.Linear(4, 256), nn.ReLU(), nn.Linear(256, 3))
+    X = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
+    expected = TorchFeatureExtractor(module, device="cpu").transform(X)
+    held = torch.accelerator.memory_allocated()
+    simulated.set_cap(held + 100_000)  # 256 rows take 262,144 bytes, twice
+    extractor = TorchFeatureExtractor(module, batch_size=256)
+    np.testing.assert_allclose(extractor.transform(X), expected, rtol=1e-4, atol=1e-4)
+    failures = torch.accelerator.memory_stats()["num_ooms"]
+    assert 1 <= failures <= 8
+    extractor.transform(X)
+    assert torch.accelerator.memory_stats()["num_ooms"] == failures
