@@ -1,5 +1,6 @@
 """Array <-> tensor: dtype, device, layout, copy or view."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ _SAME = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
+Memory = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+
 _COPY_TYPES = frozenset({bool, type(None)})
 _ROW_NDIM = 1
 _DLPACK_CPU = 1
@@ -174,19 +177,22 @@ def to_tensor(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    memory: Memory = np.empty,
 ) -> torch.Tensor:
     """Copy an array into a tensor of its own.
 
     Read-only, memory-mapped and negatively strided arrays are fine: they are read,
     never wrapped. `dtype` is asked of floating arrays only; integers stay integers. A
-    finite value that would become infinite is a ValueError.
+    finite value that would become infinite is a ValueError. `memory` gives the array,
+    of a shape and a dtype, that the tensor wraps.
     """
     held = array.dtype
     if dtype is None or held.kind != "f" or held is _SAME.get(dtype):
-        native = held if held.isnative else held.newbyteorder("=")
-        tensor = torch.from_numpy(np.array(array, dtype=native, order="C"))
+        owned = memory(array.shape, held if held.isnative else held.newbyteorder("="))
+        np.copyto(owned, array)
+        tensor = torch.from_numpy(owned)
         return tensor if device == "cpu" else tensor.to(device)
-    owned = np.empty(array.shape, numpy_dtype(dtype))
+    owned = memory(array.shape, numpy_dtype(dtype))
     cast_into(owned, array)
     tensor = torch.from_numpy(owned)
     if tensor.dtype == dtype:

@@ -88,11 +88,13 @@ def extract(
                 if fits:
                     raise
             if fits:
-                deliver(rows, reader.pieces)
+                deliver(rows, reader.pieces())
                 advance(count_rows(places))
-            else:  # out here the traceback is gone, with all tensors that it held
-                del inputs
-                reader.forget()
+            # Out here a traceback is gone, with all tensors that it held; without the
+            # batch its memory may serve the next, or a half of it.
+            del inputs
+            reader.forget()
+            if not fits:
                 safe_sizes.put(module, task, batches.most)
                 release_memory(place)
         if stage is not None:
@@ -152,8 +154,8 @@ class _Reader:
         self._found: dict[str, torch.Tensor] = {}
 
     def forget(self) -> None:
-        """Let go of the values of a batch that is tried again."""
-        self._found.clear()
+        """Let go of the values of a batch."""
+        self._found = {}
         self._mask = None
 
     def read(self, layer: str, value: Any) -> None:
@@ -180,9 +182,8 @@ class _Reader:
             pooled = pooled.clone()  # a later layer may work in place
         self._found[layer] = pooled
 
-    @property
     def pieces(self) -> list[torch.Tensor]:
-        """What was read, in the order of the layers asked for."""
+        """Give what was read, in the order of the layers asked for."""
         return [self._found[layer] for layer in self._layers]
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Any `X` as rows, and rows as what a model takes."""
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -28,6 +30,8 @@ __all__ = [
 Kind = Literal["texts", "tensor", "tensors", "array", "rows"]
 
 _TWO_AXES = 2
+_CHEAP_BYTES = 1 << 20  # below, the allocator reuses memory by itself
+_OURS_ALONE = 2  # the attribute, and the argument of getrefcount
 
 
 def kind_of(X: Any, *, has_preprocess: bool = False) -> Kind:
@@ -144,6 +148,7 @@ class ArrayFeed:
     def __init__(self, array: NDArray[Any], dtype: torch.dtype) -> None:
         self._array = array
         self._dtype = dtype
+        self._memory = _Spare()
 
     def __len__(self) -> int:
         return len(self._array)
@@ -151,7 +156,9 @@ class ArrayFeed:
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows: the caller's array is never wrapped, only read."""
         try:
-            return Inputs((to_tensor(self._array[rows], dtype=self._dtype),))
+            return Inputs(
+                (to_tensor(self._array[rows], dtype=self._dtype, memory=self._memory),)
+            )
         except ValueError as error:
             error.add_note(f"While casting {describe_rows(rows)} of `X`.")
             raise
@@ -160,6 +167,26 @@ class ArrayFeed:
         """Give a feed of one row of the same shape."""
         row = np.zeros((1, *self._array.shape[1:]), self._array.dtype)
         return ArrayFeed(row, self._dtype)
+
+
+class _Spare:
+    """Memory for one batch after the other, as long as nobody keeps the last one.
+
+    Fresh memory of some megabytes costs as much as the copy into it. Whatever wraps
+    the memory (a tensor, a view of one that the model has kept) holds a reference to
+    its array, so that the count of references tells.
+    """
+
+    def __init__(self) -> None:
+        self._spare = np.empty(0, np.uint8)
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if n_bytes < _CHEAP_BYTES:
+            return np.empty(shape, dtype)
+        if self._spare.nbytes < n_bytes or sys.getrefcount(self._spare) > _OURS_ALONE:
+            self._spare = np.empty(n_bytes, np.uint8)
+        return self._spare[:n_bytes].view(dtype).reshape(shape)
 
 
 class TensorFeed:

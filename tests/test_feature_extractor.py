@@ -23,6 +23,7 @@ from tests.models import (
     Failing,
     Returning,
     Stateful,
+    Tally,
     Tokens,
     cnn,
     mlp,
@@ -240,6 +241,14 @@ def test_the_callers_rows_are_neither_written_nor_shared(rng, module, make):
     np.testing.assert_array_equal(np.asarray(X), before)
     Z[:] = 99
     np.testing.assert_array_equal(np.asarray(X), before)
+
+
+def test_a_model_that_keeps_its_rows_does_not_see_them_change(X):
+    kept = Tally()
+    module = Returning(lambda x: (kept(x), x)[1])
+    Z = TorchFeatureExtractor(module, batch_size=3).transform(X)
+    np.testing.assert_allclose(torch.cat(kept.sizes).numpy(), X, **SAME)
+    np.testing.assert_allclose(Z, X, **SAME)
 
 
 def test_weights_returned_by_a_model_are_not_shared():

@@ -130,6 +130,20 @@ def test_a_value_that_the_models_dtype_cannot_hold_is_an_error():
         feed.batch(rows(1, 2))
 
 
+def test_memory_serves_the_next_batch_unless_somebody_keeps_the_last():
+    X = np.repeat(np.arange(6.0)[:, None], 2**18, axis=1)  # a megabyte a row
+    feed = ArrayFeed(X, torch.float32)
+    first = feed.batch(slice(0, 2)).args[0].data_ptr()
+    kept = feed.batch(slice(1, 3)).args[0][1:].view(-1)
+    assert kept.data_ptr() == first + 2**20
+    other = feed.batch(slice(3, 5)).args[0]
+    assert set(kept.tolist()) == {2}
+    assert other.mean(1).tolist() == [3, 4]
+    place = other.data_ptr()
+    del kept, other
+    assert feed.batch(slice(4, 6)).args[0].data_ptr() == place
+
+
 def test_memory_maps_are_only_read(tmp_path):
     path = tmp_path / "X.npy"
     np.save(path, np.ones((4, 2), np.float32))
