@@ -21,7 +21,6 @@ from sklearn_torch_bridge._kinds import (
 from sklearn_torch_bridge._select import is_container, select_output
 from sklearn_torch_bridge._sparse import recast_scipy, to_scipy
 from sklearn_torch_bridge._strided import (
-    SERIAL_LIMIT,
     array_of,
     fill,
     numpy_dtype,
@@ -29,7 +28,6 @@ from sklearn_torch_bridge._strided import (
 from sklearn_torch_bridge._types import Rows, Selector
 
 __all__ = [
-    "SERIAL_LIMIT",
     "as_array",
     "numpy_dtype",
     "selected",

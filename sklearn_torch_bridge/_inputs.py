@@ -155,10 +155,10 @@ class ArrayFeed:
 
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows: the caller's array is never wrapped, only read."""
+        source = self._array[rows]
+        memory = np.empty if source.nbytes < _CHEAP_BYTES else self._memory
         try:
-            return Inputs(
-                (to_tensor(self._array[rows], dtype=self._dtype, memory=self._memory),)
-            )
+            return Inputs((to_tensor(source, dtype=self._dtype, memory=memory),))
         except ValueError as error:
             error.add_note(f"While casting {describe_rows(rows)} of `X`.")
             raise
@@ -182,8 +182,6 @@ class _Spare:
 
     def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         n_bytes = math.prod(shape) * dtype.itemsize
-        if n_bytes < _CHEAP_BYTES:
-            return np.empty(shape, dtype)
         if self._spare.nbytes < n_bytes or sys.getrefcount(self._spare) > _OURS_ALONE:
             self._spare = np.empty(n_bytes, np.uint8)
         return self._spare[:n_bytes].view(dtype).reshape(shape)

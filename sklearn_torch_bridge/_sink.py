@@ -1,12 +1,13 @@
 """Where results go: one array, allocated once."""
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._convert import SERIAL_LIMIT, numpy_dtype, write_rows
+from sklearn_torch_bridge._convert import numpy_dtype, write_rows
 from sklearn_torch_bridge._types import Indices, Rows
 
 __all__ = ["ArraySink"]
@@ -56,7 +57,7 @@ class ArraySink:
     def _write_alike(
         self, array: NDArray[Any], rows: Rows, pieces: list[torch.Tensor]
     ) -> bool:
-        """Write a small batch like the one before without checking all again.
+        """Write a batch like the one before without checking all again.
 
         The checks of `write_rows` take as long as a small model takes for 20 rows.
         """
@@ -67,12 +68,15 @@ class ArraySink:
         alike = (
             type(piece) is torch.Tensor
             and piece.is_cpu
-            and piece.numel() <= SERIAL_LIMIT
             and piece.shape == place.shape
             and _SAME.get(piece.dtype) == place.dtype
+            and piece.is_contiguous()
+            and not piece.is_neg()
         )
         if alike:
-            torch.from_numpy(place).copy_(piece)
+            # Not `copy_`, which starts threads for it; not `piece.numpy()`, which
+            # would lock the storage of a model that returns its own weights.
+            ctypes.memmove(place.ctypes.data, piece.data_ptr(), place.nbytes)
         return alike
 
     def caller_rows(self, rows: Rows) -> Rows:

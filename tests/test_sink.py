@@ -47,6 +47,27 @@ def test_the_array_is_allocated_once():
     assert sink.array is array
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: x,
+        lambda x: x.t().contiguous().t(),
+        lambda x: torch._neg_view(-x),
+        lambda x: x[:, :1].expand(-1, 3),
+        lambda x: x.double(),
+        lambda x: x.bfloat16(),
+    ],
+    ids=["plain", "transposed", "negative", "expanded", "double", "half"],
+)
+def test_batches_like_the_first_and_unlike_it_are_written_right(make):
+    sink = ArraySink(8, np.dtype("f4"))
+    batch = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    for start, piece in ((0, batch), (2, make(batch)), (4, batch), (6, make(batch))):
+        sink.write(slice(start, start + 2), [piece])
+    expected = torch.cat([batch, make(batch), batch, make(batch)]).float()
+    assert sink.array.tolist() == expected.tolist()
+
+
 def test_rows_of_another_width_are_refused():
     sink = ArraySink(2, np.dtype("f4"))
     sink.write(rows(0), [torch.zeros(1, 3)])
