@@ -1,5 +1,6 @@
 """Order rows, cut them into batches."""
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,8 +29,9 @@ class Batches:
     """Rows cut into batches of at most `batch_size`: as they come, or by length.
 
     A batch also has at most `most` padded elements (rows times the longest length), if
-    it has more than one row. One that proved too large can be halved: its rows come
-    again, and from then on no batch is larger than the half.
+    it has more than one row; with `even` its rows are all of one length. What failed
+    can be taken back: `halve` makes all later batches smaller, `split` only this one.
+    Several threads may draw from one object.
 
     >>> [rows.tolist() for rows in Batches(3, 2, np.array([1, 3, 2]))]
     [[1, 2], [0]]
@@ -43,25 +45,63 @@ class Batches:
         batch_size: int,
         lengths: NDArray[np.int64] | None = None,
         most: int | None = None,
+        *,
+        even: bool = False,
     ) -> None:
         self.most = most
-        self._n_rows = n_rows
         self._batch_size = batch_size
         self._lengths = lengths
-        self._order = None if lengths is None else longest_first(lengths)
-        self._next = 0
+        self._even = even and lengths is not None
+        self._lock = threading.Lock()
+        rows = slice(0, n_rows) if lengths is None else longest_first(lengths)
+        self._left: list[Rows] = [rows] if n_rows else []
 
     def __iter__(self) -> Iterator[Rows]:
-        while self._next < self._n_rows:
-            yield self._cut()
+        while (rows := self.draw()) is not None:
+            yield rows
+
+    def draw(self) -> Rows | None:
+        """Cut the next batch; None when all rows are drawn."""
+        with self._lock:
+            if not self._left:
+                return None
+            rows = self._left.pop()
+            size = self._size(rows)
+            if size < count_rows(rows):
+                self._left.append(_part(rows, size, None))
+            return _part(rows, 0, size)
+
+    def put_back(self, *parts: Rows) -> None:
+        """Take rows back that were not done; the first part is drawn first."""
+        with self._lock:
+            self._left.extend(reversed(parts))
+
+    def stop(self) -> None:
+        """Give out no more rows."""
+        with self._lock:
+            self._left.clear()
+
+    def is_too_large(self, rows: Rows) -> bool:
+        """Tell whether a batch drawn earlier is above what has proved to fit."""
+        most = self.most
+        return most is not None and count_rows(rows) > 1 and self.elements(rows) > most
 
     def halve(self, rows: Rows) -> bool:
-        """Take the last batch back, to be cut again; False if it is a single row."""
+        """Take a batch back that was too large; False if it is a single row."""
         n_rows = count_rows(rows)
         if n_rows == 1:
             return False
-        self.most = self.elements(rows) * (n_rows // 2) // n_rows
-        self._next -= n_rows
+        half = self.elements(rows) * (n_rows // 2) // n_rows
+        self.most = half if self.most is None else min(half, self.most)
+        self.put_back(rows)
+        return True
+
+    def split(self, rows: Rows) -> bool:
+        """Take a batch back in two parts; False if it is a single row."""
+        middle = count_rows(rows) // 2
+        if not middle:
+            return False
+        self.put_back(_part(rows, 0, middle), _part(rows, middle, None))
         return True
 
     def elements(self, rows: Rows) -> int:
@@ -70,16 +110,29 @@ class Batches:
             return count_rows(rows)
         return count_rows(rows) * int(self._lengths[rows].max())
 
-    def _cut(self) -> Rows:
-        size = self._batch_size
+    def _size(self, rows: Rows) -> int:
+        """Tell how many of the first of `rows` make a batch."""
+        size = min(self._batch_size, count_rows(rows))
+        if self._lengths is None:
+            return size if self.most is None else max(1, min(size, self.most))
+        lengths = self._lengths[_part(rows, 0, size)]
         if self.most is not None:
-            longest = 1
-            if self._order is not None and self._lengths is not None:
-                longest = int(self._lengths[self._order[self._next]])
-            size = max(1, min(size, self.most // max(1, longest)))
-        run = slice(self._next, min(self._next + size, self._n_rows))
-        self._next = run.stop
-        return run if self._order is None else self._order[run]
+            size = max(1, min(size, self.most // max(1, int(lengths[0]))))
+        if self._even:
+            size = min(size, int(np.count_nonzero(lengths == lengths[0])))
+        return size
+
+
+def _part(rows: Rows, start: int, stop: int | None) -> Rows:
+    """Give a run of the rows of a batch.
+
+    >>> _part(slice(10, 20), 2, None), _part(slice(10, 20), 0, 4)
+    (slice(12, 20, None), slice(10, 14, None))
+    """
+    if not isinstance(rows, slice):
+        return rows[start:stop]
+    end = rows.stop if stop is None else min(rows.start + stop, rows.stop)
+    return slice(rows.start + start, end)
 
 
 def as_indices(rows: Rows) -> Indices:

@@ -9,11 +9,19 @@
     └── LayerNotRunError    (internal) a layer asked for is not on the model's way
     RuntimeError
     └── ForwardError        the model failed on some rows
+    UserWarning
+    └── BadRowWarning       rows that could not be used are NaN in the result
 
 Everything else is a plain `TypeError` or `ValueError`.
 """
 
-__all__ = ["ConversionError", "ForwardError", "LayerNotRunError", "OutputError"]
+__all__ = [
+    "BadRowWarning",
+    "ConversionError",
+    "ForwardError",
+    "LayerNotRunError",
+    "OutputError",
+]
 
 
 class ConversionError(TypeError):
@@ -40,4 +48,11 @@ class ForwardError(RuntimeError):
 
     The message names the rows, the submodule that failed and the layer asked for;
     the model's own exception is the cause (``__cause__``).
+    """
+
+
+class BadRowWarning(UserWarning):
+    """Some rows could not be used, and are NaN, as ``on_error="nan"`` asks for.
+
+    The message lists the rows, and the first of the reasons.
     """

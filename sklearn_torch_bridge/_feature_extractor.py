@@ -1,7 +1,7 @@
 """`TorchFeatureExtractor`: a PyTorch model as a scikit-learn transformer."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -14,14 +14,14 @@ from sklearn_torch_bridge._base import (
     check_dtype_name,
     check_options,
     check_positive_int,
+    one_of,
 )
-from sklearn_torch_bridge._feeds import made_up, make_feed
-from sklearn_torch_bridge._forward import Extracted, Reading, extract
-from sklearn_torch_bridge._progress import progress
+from sklearn_torch_bridge._extraction import Extracted, Extraction, Wish
+from sklearn_torch_bridge._feeds import check_rows
+from sklearn_torch_bridge._forward import How
+from sklearn_torch_bridge._precision import PRECISIONS
 from sklearn_torch_bridge._replica import check_device
-from sklearn_torch_bridge._taps import check_layers
-from sklearn_torch_bridge._types import Feed, Pool, Preprocess, Selector
-from sklearn_torch_bridge.models import LoadedModel, load_model
+from sklearn_torch_bridge._types import Pool, Preprocess, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["TorchFeatureExtractor"]
@@ -65,13 +65,27 @@ class TorchFeatureExtractor(BridgeTransformer):
         How to make one vector per row; see :mod:`sklearn_torch_bridge.pooling`.
         ``"auto"`` is ``"mean"`` from three axes up. A callable takes ``(hidden,
         mask)``. None keeps all axes (and does not go with `set_output`).
-    batch_size : int, default=32
-        Rows per forward pass. A batch that does not fit in memory is tried again in
-        halves, and the size that fits is remembered for this model and device.
-    device : str or torch.device, default="auto"
-        Where to run. ``"auto"`` is the current accelerator, else the CPU.
+    batch_size : int or "auto", default=32
+        Rows per forward pass. ``"auto"`` fills a budget of padded tokens (2,048 on a
+        CPU, 32,768 elsewhere) or of values, so that short texts come in large
+        batches. A batch that does not fit in memory is tried again in halves, and the
+        size that fits is remembered for this model and device.
+    device : str, torch.device or list of these, default="auto"
+        Where to run. ``"auto"`` is the current accelerator, else the CPU. Rows are
+        shared out among the devices of a list as each gets done.
+    precision : {"bfloat16", "float16"} or None, default=None
+        Run matrix products in half precision (autocast): faster where the hardware
+        has it, with results that differ in the third digit.
     dtype : dtype or None, default="float32"
         Of the result. None keeps the model's own, half types widened to float32.
+    on_error : {"raise", "nan"}, default="raise"
+        What to do with a row that cannot be used (a missing text, a value that is not
+        finite, one that `preprocess` or the model fails on): name it in an error, or
+        make it NaN, go on, and list such rows in one `BadRowWarning`. A bad row costs
+        at most ``2 * log2(batch_size)`` more forward passes.
+    num_workers : int, default=0
+        Threads that prepare the next batches (`preprocess`, padding) while the model
+        runs. The order of rows stays.
     verbose : int, default=0
         1 shows a progress bar on standard error (extra ``progress``).
 
@@ -127,9 +141,12 @@ class TorchFeatureExtractor(BridgeTransformer):
         layer: str | Sequence[str] | None = None,
         output: Selector = None,
         pooling: str | Pool | None = "auto",
-        batch_size: int = 32,
-        device: str | torch.device = "auto",
+        batch_size: int | Literal["auto"] = 32,
+        device: str | torch.device | Sequence[str | torch.device] = "auto",
+        precision: Literal["bfloat16", "float16"] | None = None,
         dtype: DTypeLike | None = "float32",
+        on_error: Literal["raise", "nan"] = "raise",
+        num_workers: int = 0,
         verbose: int = 0,
     ) -> None:
         self.model = model
@@ -139,7 +156,10 @@ class TorchFeatureExtractor(BridgeTransformer):
         self.pooling = pooling
         self.batch_size = batch_size
         self.device = device
+        self.precision = precision
         self.dtype = dtype
+        self.on_error = on_error
+        self.num_workers = num_workers
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -157,10 +177,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         self : TorchFeatureExtractor
             Fitted.
         """
-        self._check_options()
-        loaded = load_model(self.model)
-        feed = make_feed(self, X, loaded, reset=True, only_first=True)
-        self._learn(self._extract(feed, loaded), loaded)
+        wish = self._wish()
+        rows = check_rows(self, X, reset=True)
+        self._learn(Extraction(self, wish, rows).of_first_row())
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -177,12 +196,12 @@ class TorchFeatureExtractor(BridgeTransformer):
             One vector per row, in the order of `X`; with ``pooling=None`` the
             model's output with all its axes. A frame where `set_output` asks for it.
         """
-        self._check_options()
-        loaded = load_model(self.model)
-        feed = make_feed(self, X, loaded, reset=False)
-        if not len(feed):
-            return self._empty(feed, loaded)
-        return self._extract(feed, loaded, verbose=self.verbose).array
+        wish = self._wish()
+        extraction = Extraction(self, wish, check_rows(self, X, reset=False))
+        if not extraction.n_samples:
+            return self._of_no_rows(extraction)
+        learnt = getattr(self, "_no_rows", None)
+        return extraction.to_array(verbose=self.verbose, like=learnt).array
 
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
         """Fit and transform in one pass over the rows.
@@ -199,11 +218,10 @@ class TorchFeatureExtractor(BridgeTransformer):
         Z : ndarray of shape (n_samples, n_features_out)
             What `transform` returns.
         """
-        self._check_options()
-        loaded = load_model(self.model)
-        feed = make_feed(self, X, loaded, reset=True)
-        extracted = self._extract(feed, loaded, verbose=self.verbose)
-        self._learn(extracted, loaded)
+        wish = self._wish()
+        extraction = Extraction(self, wish, check_rows(self, X, reset=True))
+        extracted = extraction.to_array(verbose=self.verbose)
+        self._learn(extracted)
         return extracted.array
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
@@ -245,17 +263,18 @@ class TorchFeatureExtractor(BridgeTransformer):
         clone.model = self.model
         return clone
 
-    def _check_options(self) -> None:
+    def _wish(self) -> Wish:
+        """Check all options."""
         check_options(
             self,
             {
-                "batch_size": check_positive_int,
-                "dtype": check_dtype_name,
-                "output": _check_output,
-                "pooling": _check_pooling,
                 "preprocess": _check_preprocess,
-                "device": lambda _, value: check_device(value),
-                "verbose": _check_verbose,
+                "output": _check_output,
+                "batch_size": _check_batch_size,
+                "precision": one_of(None, *PRECISIONS),
+                "on_error": one_of("raise", "nan"),
+                "num_workers": _check_count,
+                "verbose": _check_count,
             },
         )
         config = getattr(self, "_sklearn_output_config", {})
@@ -266,39 +285,55 @@ class TorchFeatureExtractor(BridgeTransformer):
                 f"{container!r}): a frame has two axes."
             )
             raise ValueError(msg)
-
-    def _extract(
-        self, feed: Feed, loaded: LoadedModel, *, verbose: int = 0
-    ) -> Extracted:
-        reading = Reading(
-            layers=check_layers(loaded.module, self.layer),
+        dtype = check_dtype_name("dtype", self.dtype)
+        if self.on_error == "nan" and dtype is not None and dtype.kind not in "fc":
+            msg = f"`dtype` must hold NaN for `on_error`='nan', got {self.dtype!r}."
+            raise ValueError(msg)
+        return Wish(
+            layer=self.layer,
             output=self.output,
             pool=_check_pooling("pooling", self.pooling),
-            dtype=check_dtype_name("dtype", self.dtype),
+            dtype=dtype,
+            how=How(
+                devices=_check_devices(self.device),
+                batch_size=self.batch_size,
+                precision=self.precision,
+                on_error=self.on_error,
+                num_workers=int(self.num_workers),
+            ),
         )
-        n_samples = len(feed) if feed.origin is None else len(feed.origin)
-        with progress(n_samples, label=type(self).__name__, verbose=verbose) as advance:
-            return extract(
-                loaded.module,
-                feed,
-                reading,
-                device=self.device,
-                batch_size=int(self.batch_size),
-                advance=advance,
-            )
 
-    def _learn(self, extracted: Extracted, loaded: LoadedModel) -> None:
-        layers = check_layers(loaded.module, self.layer)
-        self._layer_widths = dict(zip(layers, extracted.widths, strict=False))
+    def _learn(self, extracted: Extracted) -> None:
+        self._layer_widths = dict(zip(extracted.layers, extracted.widths, strict=False))
         self._no_rows = np.empty_like(extracted.array[:0])
         if extracted.array.ndim == _TWO_AXES:
             self._n_features_out = extracted.array.shape[1]
 
-    def _empty(self, feed: Feed, loaded: LoadedModel) -> NDArray[Any]:
+    def _of_no_rows(self, extraction: Extraction) -> NDArray[Any]:
         """Give the result for no rows: as learnt, or as of a made-up row."""
         if hasattr(self, "_no_rows"):
-            return self._no_rows.copy()
-        return self._extract(made_up(feed), loaded).array[:0].copy()
+            learnt: NDArray[Any] = self._no_rows.copy()
+            return learnt
+        return extraction.of_no_rows().array
+
+
+def _check_batch_size(name: str, value: Any) -> None:
+    if not (isinstance(value, str) and value == "auto"):
+        try:
+            check_positive_int(name, value)
+        except (TypeError, ValueError) as error:
+            msg = f"`{name}` must be an int of at least 1 or 'auto', got {value!r}."
+            raise type(error)(msg) from None
+
+
+def _check_devices(device: Any) -> tuple[Any, ...]:
+    devices = tuple(device) if isinstance(device, (list, tuple)) else (device,)
+    if not devices:
+        msg = "`device` must name at least one device, got an empty list."
+        raise ValueError(msg)
+    for one in devices:
+        check_device(one)
+    return devices
 
 
 def _check_output(name: str, value: Any) -> Selector:
@@ -330,7 +365,7 @@ def _check_preprocess(name: str, value: Any) -> None:
         raise TypeError(msg)
 
 
-def _check_verbose(name: str, value: Any) -> None:
+def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, (int, np.integer)) or value < 0:
         msg = f"`{name}` must be an int of at least 0, got {value!r}."
         raise ValueError(msg)

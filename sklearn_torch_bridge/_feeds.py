@@ -1,5 +1,6 @@
 """Check `X` as scikit-learn does, and make it rows for the model."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,83 +11,184 @@ from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._inputs import (
-    ArrayFeed,
-    RowFeed,
-    TensorFeed,
+    Kind,
+    as_ragged,
     as_rows,
     as_texts,
     check_even,
     distinct_texts,
+    find_wrong_texts,
     kind_of,
     stack_tensors,
 )
 from sklearn_torch_bridge._replica import float_dtype
+from sklearn_torch_bridge._rows import (
+    ArrayFeed,
+    RaggedFeed,
+    RowFeed,
+    SubsetFeed,
+    TensorFeed,
+)
 from sklearn_torch_bridge._tokens import TokenFeed, is_tokenizer
-from sklearn_torch_bridge._types import Feed
+from sklearn_torch_bridge._types import Feed, Indices
 from sklearn_torch_bridge.models import LoadedModel
 
-__all__ = ["made_up", "make_feed"]
+__all__ = ["CheckedRows", "check_rows", "made_up", "make_feed", "origin_of"]
 
 _TWO_AXES = 2
 
 
-def make_feed(
-    estimator: Any,
-    X: Any,
-    loaded: LoadedModel,
-    *,
-    reset: bool,
-    only_first: bool = False,
-) -> Feed:
-    """Check all of `X`, and give its rows (or only the first) for the model.
+@dataclass(frozen=True)
+class CheckedRows:
+    """All of `X`, checked, before a model has been loaded for it.
+
+    `values` holds each row that may run, texts once each; `origin` tells for each row
+    of `X` which of them it is (-1: none); None where they are the same. `bad` are the
+    rows of `X` that no model could take, with `on_error="nan"`.
+    """
+
+    kind: Kind
+    values: Any
+    n_samples: int
+    origin: Indices | None = None
+    bad: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def which_may_run(self) -> Indices | None:
+        """Name the `values` that some row of `X` shows; None where all are."""
+        if self.origin is None or not len(self.bad):
+            return None
+        return np.unique(self.origin[self.origin >= 0])
+
+    def row(self, row: int) -> "CheckedRows":
+        """Give a single one of `values`."""
+        return CheckedRows(self.kind, self.values[row : row + 1], 1)
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
+    """Check all of `X`.
 
     With `reset` the estimator learns the number and names of the columns, elsewhere
     it compares them.
     """
-    kept = slice(0, 1) if only_first else slice(None)
     preprocess = estimator.preprocess
     kind = kind_of(X, has_preprocess=preprocess is not None)
-    takes_texts = is_tokenizer(preprocess) or loaded.preprocess is not None
-    dtype = float_dtype(loaded.module)
-    if kind == "texts" or (takes_texts and _is_empty_column(X)):
-        _check_frame(estimator, X, reset=reset)
-        texts = as_texts(X)
-        if reset and not texts:
+    forgiving = estimator.on_error == "nan"
+    if _is_empty_column(X):
+        if reset:
             raise ValueError(_no_rows(estimator))
-        return _text_feed(texts[kept], preprocess, loaded)
-    if _is_empty_column(X) and not reset:
-        return RowFeed([], preprocess or list, dtype)
+        return CheckedRows("empty", [], 0)
+    if kind == "texts":
+        _check_frame(estimator, X, reset=reset)
+        return _checked_texts(X, forgiving=forgiving)
     if is_tokenizer(preprocess):
         msg = f"`X` must hold str for a tokenizer, got {type(X).__name__} of others."
         raise TypeError(msg)
     if kind == "rows":
         entries = as_rows(X)
-        return RowFeed(entries[kept], preprocess, dtype)
+        return CheckedRows(kind, entries, len(entries))
+    if kind == "ragged":
+        arrays, bad = as_ragged(X, forgiving=forgiving)
+        return _without_bad(kind, arrays, bad)
     if kind in ("tensor", "tensors"):
         tensor = X if kind == "tensor" else stack_tensors(X)
-        tensor = _check_tensor(estimator, tensor, reset=reset)[kept]
-        return (
-            RowFeed(tensor, preprocess, dtype)
-            if preprocess
-            else TensorFeed(tensor, dtype)
+        return _checked_tensor(estimator, tensor, reset=reset)
+    return _checked_array(estimator, X, reset=reset)
+
+
+def make_feed(
+    checked: CheckedRows,
+    estimator: Any,
+    loaded: LoadedModel,
+    which: Indices | None = None,
+) -> Feed:
+    """Make rows of the model of what was checked: all of `values`, or only `which`."""
+    preprocess, kind = estimator.preprocess, checked.kind
+    dtype = float_dtype(loaded.module)
+    origin = origin_of(checked, which)
+    values = checked.values
+    if which is not None and isinstance(values, list):
+        values, which = [values[row] for row in which], None
+    if kind == "texts":
+        forgiving = estimator.on_error == "nan"
+        return _text_feed(values, origin, preprocess, loaded, forgiving=forgiving)
+    feed: Feed
+    if preprocess is not None or kind in ("rows", "empty"):
+        chosen = preprocess or loaded.preprocess or list
+        feed = RowFeed(
+            values, chosen, dtype, origin=origin if which is None else checked.origin
         )
-    array = _check_array(estimator, X, reset=reset)[kept]
-    return RowFeed(array, preprocess, dtype) if preprocess else ArrayFeed(array, dtype)
+    elif kind == "ragged":
+        feed = RaggedFeed(values, dtype, loaded.module, origin=origin)
+    elif kind == "array":
+        feed = ArrayFeed(values, dtype)
+    else:
+        feed = TensorFeed(values, dtype)
+    return feed if which is None else SubsetFeed(feed, which)
 
 
-def made_up(feed: Feed) -> Feed:
-    """Give a feed of one made-up row like those of `feed`, which has none."""
-    if isinstance(feed, (ArrayFeed, TensorFeed, TokenFeed)):
-        return feed.made_up()
-    msg = (
-        "`X` has no rows, and how wide the result is cannot be told before a row was "
-        "seen: call `fit` first."
-    )
-    raise ValueError(msg)
+def origin_of(checked: CheckedRows, which: Indices | None) -> Indices | None:
+    """Tell for each row of `X` which row of a feed of `which` it is; -1: none."""
+    if which is None:
+        return checked.origin
+    places = np.full(len(checked.values) + 1, -1)  # the last for origin -1
+    places[which] = np.arange(len(which))
+    return places[:-1] if checked.origin is None else places[checked.origin]
 
 
-def _text_feed(texts: list[str], preprocess: Any, loaded: LoadedModel) -> Feed:
-    distinct, origin = distinct_texts(texts)
+def made_up(checked: CheckedRows, estimator: Any, loaded: LoadedModel) -> Feed:
+    """Give one row whose outputs have the shapes of those of `X`, which has none."""
+    if checked.kind == "array":
+        row = np.zeros((1, *checked.values.shape[1:]), checked.values.dtype)
+    elif checked.kind in ("tensor", "tensors"):
+        row = checked.values.new_zeros((1, *checked.values.shape[1:]))
+    elif is_tokenizer(estimator.preprocess) or loaded.preprocess is not None:
+        return make_feed(CheckedRows("texts", ["text"], 1), estimator, loaded)
+    else:
+        msg = (
+            "`X` has no rows, and how wide the result is cannot be told before a row "
+            "was seen: call `fit` first."
+        )
+        raise ValueError(msg)
+    return make_feed(CheckedRows(checked.kind, row, 1), estimator, loaded)
+
+
+def _without_bad(kind: Kind, values: list[Any], bad: Indices) -> CheckedRows:
+    """Take the bad rows out of a list, and tell where the others went."""
+    if not len(bad):
+        return CheckedRows(kind, values, len(values))
+    good = np.ones(len(values), bool)
+    good[bad] = False
+    origin = np.where(good, np.cumsum(good) - 1, -1)
+    kept = [value for value, keep in zip(values, good, strict=True) if keep]
+    return CheckedRows(kind, kept, len(values), origin, bad)
+
+
+def _checked_texts(X: Any, *, forgiving: bool) -> CheckedRows:
+    if not forgiving:
+        texts = as_texts(X)
+        distinct, origin = distinct_texts(texts)
+        return CheckedRows("texts", distinct, len(texts), origin)
+    bad = find_wrong_texts(X)
+    some = _without_bad("texts", as_rows(X), bad)
+    distinct, of_some = distinct_texts([str(text) for text in some.values])
+    if of_some is None or some.origin is None:
+        origin = some.origin if of_some is None else of_some
+    else:
+        origin = np.where(some.origin < 0, -1, of_some[some.origin])
+    return CheckedRows("texts", distinct, some.n_samples, origin, bad)
+
+
+def _text_feed(
+    texts: list[str],
+    origin: Indices | None,
+    preprocess: Any,
+    loaded: LoadedModel,
+    *,
+    forgiving: bool,
+) -> Feed:
     chosen = preprocess or loaded.preprocess
     if chosen is None:
         msg = (
@@ -95,32 +197,47 @@ def _text_feed(texts: list[str], preprocess: Any, loaded: LoadedModel) -> Feed:
         )
         raise TypeError(msg)
     if is_tokenizer(chosen):
-        return TokenFeed(distinct, origin, tokenizer=chosen, model=loaded.module)
+        return TokenFeed(texts, origin, chosen, loaded.module, forgiving=forgiving)
     if preprocess is None and loaded.lengths is not None:
-        lengths = loaded.lengths(distinct)
+        lengths = loaded.lengths(texts)
     else:
-        lengths = np.array([len(text) for text in distinct], np.int64)
-    return RowFeed(
-        distinct, chosen, float_dtype(loaded.module), origin=origin, lengths=lengths
-    )
+        lengths = np.array([len(text) for text in texts], np.int64)
+    dtype = float_dtype(loaded.module)
+    return RowFeed(texts, chosen, dtype, origin=origin, lengths=lengths)
 
 
-def _check_array(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[Any]:
+def _checked_array(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     """Check a numeric array or frame of two axes or more; its dtype stays."""
     check_even(X)
     _check_frame(estimator, X, reset=reset)
+    forgiving = estimator.on_error == "nan"
     array: NDArray[Any] = check_array(
         X,
         dtype="numeric",
         allow_nd=True,
-        ensure_all_finite=estimator.preprocess is None,
+        ensure_all_finite=estimator.preprocess is None and not forgiving,
         ensure_min_samples=1 if reset else 0,
         estimator=estimator,
         input_name="X",
     )
     if array.ndim == _TWO_AXES and not hasattr(X, "columns"):
         validate_data(estimator, array, reset=reset, skip_check_array=True)
-    return array
+    finite = None
+    if forgiving and estimator.preprocess is None and array.dtype.kind == "f":
+        finite = np.isfinite(array).all(tuple(range(1, array.ndim)))
+    return _without_odd("array", array, finite)
+
+
+def _without_odd(
+    kind: Kind, values: Any, finite: NDArray[np.bool_] | None
+) -> CheckedRows:
+    """Leave out rows of an array that are not finite, without copying the others."""
+    n_samples = len(values)
+    if finite is None or finite.all():
+        return CheckedRows(kind, values, n_samples)
+    rows = np.arange(n_samples)
+    origin = np.where(finite, rows, -1)
+    return CheckedRows(kind, values, n_samples, origin, rows[~finite])
 
 
 def _check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
@@ -129,9 +246,9 @@ def _check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
-def _check_tensor(
-    estimator: BaseEstimator, tensor: torch.Tensor, *, reset: bool
-) -> torch.Tensor:
+def _checked_tensor(
+    estimator: Any, tensor: torch.Tensor, *, reset: bool
+) -> CheckedRows:
     """Check a tensor where it is, in scikit-learn's words."""
     if tensor.layout is not torch.strided or tensor.is_complex():
         msg = (
@@ -148,12 +265,15 @@ def _check_tensor(
         raise ValueError(msg)
     if reset and not len(tensor):
         raise ValueError(_no_rows(estimator))
+    finite = None
     if estimator.preprocess is None and not bool(torch.isfinite(tensor).all()):
-        msg = "Input X contains NaN or infinity."
-        raise ValueError(msg)
+        if estimator.on_error != "nan":
+            msg = "Input X contains NaN or infinity."
+            raise ValueError(msg)
+        finite = torch.isfinite(tensor).flatten(1).all(1).cpu().numpy()
     if tensor.ndim == _TWO_AXES:
         validate_data(estimator, tensor, reset=reset, skip_check_array=True)
-    return tensor
+    return _without_odd("tensor", tensor, finite)
 
 
 def _no_rows(estimator: BaseEstimator) -> str:

@@ -1,106 +1,217 @@
 """Run a replica over batches into one result."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._batching import Batches, count_rows, describe_rows
 from sklearn_torch_bridge._errors import ForwardError, LayerNotRunError
-from sklearn_torch_bridge._replica import replica
+from sklearn_torch_bridge._precision import autocast_for
+from sklearn_torch_bridge._replica import check_device, replica
 from sklearn_torch_bridge._retry import (
+    batch_limits,
     is_out_of_memory,
     release_memory,
     safe_sizes,
 )
 from sklearn_torch_bridge._select import select_output
-from sklearn_torch_bridge._sink import ArraySink
+from sklearn_torch_bridge._sink import Sink
 from sklearn_torch_bridge._staging import PinnedStage, is_staged, to_device
 from sklearn_torch_bridge._taps import taps
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
-__all__ = ["Extracted", "Reading", "extract"]
+__all__ = ["BadRow", "How", "Reading", "extract"]
 
 _TWO_AXES = 2
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read off each forward pass."""
+    """What is read off each forward pass: one layer ("" is the model's output)."""
 
-    layers: tuple[str, ...] = ()
+    layer: str = ""
     output: Selector = None
     pool: Pool | None = None
-    dtype: np.dtype[Any] | None = None
+    needs_vector: bool = False
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """The result, and how many of its columns each layer has."""
+class How:
+    """How to send rows through a model."""
 
-    array: NDArray[Any]
-    widths: tuple[int, ...]
+    devices: tuple[str | torch.device, ...] = ("auto",)
+    batch_size: int | Literal["auto"] = 32
+    precision: str | None = None
+    on_error: Literal["raise", "nan"] = "raise"
+    num_workers: int = 0
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row of the caller's `X` that came to nothing, and why."""
+
+    places: Rows
+    error: Exception
 
 
 def extract(
     module: nn.Module,
     feed: Feed,
-    reading: Reading,
+    readings: Sequence[Reading],
+    sink: Sink,
     *,
-    device: str | torch.device,
-    batch_size: int,
+    how: How,
     advance: Callable[[int], object],
-) -> Extracted:
-    """Send every row of `feed` through the model once; results come in order.
+) -> list[BadRow]:
+    """Send every row of `feed` through the model once, and the results to `sink`.
 
-    A batch that does not fit in memory is tried again in halves. `feed` holds at least
-    one row. `advance` hears how many rows were just done.
+    A batch that does not fit in memory is tried again in halves; with
+    ``on_error="nan"`` one that fails otherwise is split until the bad row is alone.
+    `feed` holds at least one row. `advance` hears how many rows were just done.
     """
-    n_samples = len(feed) if feed.origin is None else len(feed.origin)
-    sink = ArraySink(n_samples, reading.dtype, feed.origin)
-    reader = _Reader(reading)
-    with (
-        replica(module, device) as (own, place),
-        taps(own, reading.layers, reader.read) as run,
-        torch.inference_mode(),
-    ):
-        stage = PinnedStage(sink.write) if is_staged(place) else None
-        deliver = sink.write if stage is None else stage.put
-        task = (str(place), reading.layers, type(feed))
-        most = safe_sizes.get(module, task)
-        batches = Batches(len(feed), batch_size, feed.lengths, most)
-        for rows in batches:
-            places = sink.caller_rows(rows)
-            fits = True
+    first = check_device(how.devices[0])
+    batch_size, most = batch_limits(how.batch_size, feed, first)
+    task = (str(first), readings[-1].layer, how.precision, type(feed))
+    safe = safe_sizes.get(module, task)
+    most = min((size for size in (most, safe) if size is not None), default=None)
+    batches = Batches(len(feed), batch_size, feed.lengths, most, even=feed.even)
+    run = _Run(module, feed, tuple(readings), sink, how, advance, batches, task)
+    if len(how.devices) == 1:
+        run.on(how.devices[0])
+    else:
+        _side_by_side(run.on, how.devices, batches)
+    return run.bad
+
+
+def _side_by_side(
+    work: Callable[[Any], None], devices: Sequence[Any], batches: Batches
+) -> None:
+    """Let each device draw batches until none is left; the first error ends all."""
+
+    def guarded(device: Any) -> None:
+        try:
+            work(device)
+        except BaseException:
+            batches.stop()
+            raise
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        under_way = [pool.submit(guarded, device) for device in devices]
+        try:
+            wait(under_way)
+        except BaseException:  # Ctrl-C reaches this thread alone
+            batches.stop()
+            raise
+    for one in under_way:
+        one.result()
+
+
+@dataclass
+class _Run:
+    """One pass over the rows of a feed, on one device or several."""
+
+    module: nn.Module
+    feed: Feed
+    readings: tuple[Reading, ...]
+    sink: Sink
+    how: How
+    advance: Callable[[int], object]
+    batches: Batches
+    task: object
+    bad: list[BadRow] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def on(self, device: str | torch.device) -> None:
+        """Run batches on one device until none is left."""
+        layers = tuple(dict.fromkeys(one.layer for one in self.readings if one.layer))
+        reader = _Reader(self.readings)
+        with (
+            replica(self.module, device) as (own, place),
+            taps(own, layers, reader.read) as call,
+            torch.inference_mode(),
+            autocast_for(place, self.how.precision),
+        ):
+            stage = PinnedStage(self._write) if is_staged(place) else None
+            deliver = self._write if stage is None else stage.put
+            for rows, prepare in self._prepared():
+                places = self.sink.caller_rows(rows)
+                done, inputs = True, None
+                try:
+                    inputs = _on_device(prepare(rows), place)
+                    reader.begin(inputs.mask, rows, places)
+                    _call(call, inputs, own, layers, places)
+                except Exception as error:
+                    done = not self._take_back(rows, places, error)
+                    if isinstance(error, _ReadError) and done:
+                        raise error.reason from error.reason.__cause__
+                    if done:
+                        raise
+                if done:
+                    deliver(rows, reader.pieces())
+                    self.advance(count_rows(places))
+                # Out here a traceback is gone, with all tensors that it held; without
+                # the batch its memory may serve the next, or a half of it.
+                del inputs
+                reader.forget()
+                if not done:
+                    release_memory(place)
+            if stage is not None:
+                stage.finish()
+
+    def _write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+        with self.lock:
+            self.sink.write(rows, pieces)
+
+    def _take_back(self, rows: Rows, places: Rows, error: Exception) -> bool:
+        """Put a failed batch back in smaller parts, or a bad row aside."""
+        short = is_out_of_memory(error) or is_out_of_memory(error.__cause__)
+        if short and self.batches.halve(rows):
+            safe_sizes.put(self.module, self.task, self.batches.most)
+            return True
+        if self.how.on_error == "raise" or isinstance(error, _NOT_OF_A_ROW):
+            return False
+        if not self.batches.split(rows):
+            error.__traceback__ = None  # it would hold the tensors of the forward
+            self.bad.append(BadRow(places, error))
+        return True
+
+    def _prepared(self) -> Iterator[tuple[Rows, Callable[[Rows], Inputs]]]:
+        """Draw batches; with `num_workers`, threads prepare the next ones meanwhile."""
+        if not self.how.num_workers:
+            for rows in self.batches:
+                yield rows, self.feed.batch
+            return
+        waiting: deque[tuple[Rows, Future[Inputs]]] = deque()
+        with ThreadPoolExecutor(self.how.num_workers) as pool:
             try:
-                inputs = _on_device(feed.batch(rows), place)
-                reader.begin(inputs.mask, rows, places)
-                _call(run, inputs, own, reading.layers, places)
-            except Exception as error:
-                short = is_out_of_memory(error) or is_out_of_memory(error.__cause__)
-                fits = not (short and batches.halve(rows))
-                if fits:
-                    raise
-            if fits:
-                deliver(rows, reader.pieces())
-                advance(count_rows(places))
-            # Out here a traceback is gone, with all tensors that it held; without the
-            # batch its memory may serve the next, or a half of it.
-            del inputs
-            reader.forget()
-            if not fits:
-                safe_sizes.put(module, task, batches.most)
-                release_memory(place)
-        if stage is not None:
-            stage.finish()
-    assert sink.array is not None  # noqa: S101 - `feed` is not empty
-    return Extracted(sink.array, sink.widths)
+                while True:
+                    while len(waiting) <= self.how.num_workers:
+                        drawn = self.batches.draw()
+                        if drawn is None:
+                            break
+                        waiting.append((drawn, pool.submit(self.feed.batch, drawn)))
+                    if not waiting:
+                        return
+                    rows, made = waiting.popleft()
+                    if self.batches.is_too_large(rows):
+                        self.batches.put_back(rows)
+                    else:
+                        yield rows, partial(_result, made)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(made: Future[Inputs], _: Rows) -> Inputs:
+    return made.result()
 
 
 def _call(
@@ -113,9 +224,7 @@ def _call(
     """Run the model on one batch; say what failed, and where."""
     try:
         run(inputs)
-    except _ReadError as error:
-        raise error.reason from error.reason.__cause__
-    except LayerNotRunError:
+    except (_ReadError, LayerNotRunError):
         raise
     except Exception as error:
         raise ForwardError(_failure(error, own, layers, places, inputs)) from error
@@ -129,6 +238,10 @@ class _ReadError(Exception):
         self.reason = reason
 
 
+# Another row would fail just so: what was asked of the model is wrong.
+_NOT_OF_A_ROW = (LayerNotRunError, _ReadError)
+
+
 class _Reader:
     """Turns what the layers return into one vector a row, as it comes.
 
@@ -136,22 +249,22 @@ class _Reader:
     in place.
     """
 
-    def __init__(self, reading: Reading) -> None:
-        self._output = reading.output
-        self._pooling = reading.pool
-        self._layers = reading.layers or ("",)
-        several = len(self._layers) > 1
-        self._needs_vectors = several or reading.pool is not None
+    def __init__(self, readings: tuple[Reading, ...]) -> None:
+        self._readings = readings
+        self._of_layer: dict[str, list[tuple[int, Reading]]] = {}
+        for place, reading in enumerate(readings):
+            self._of_layer.setdefault(reading.layer, []).append((place, reading))
+        (first, *others) = readings
         # Where every pooling we have a name for would hand on a vector as it is.
-        by_name = reading.pool is None or reading.pool in POOLINGS.values()
-        self._takes_vectors = by_name and reading.output is None and not several
+        by_name = first.pool is None or first.pool in POOLINGS.values()
+        self._takes_vectors = by_name and first.output is None and not others
         self.begin(None, slice(0, 0), slice(0, 0))
 
     def begin(self, mask: torch.Tensor | None, rows: Rows, places: Rows) -> None:
         """Expect the values of one batch."""
         self._mask, self._places = mask, places
         self._n_rows = count_rows(rows)
-        self._found: dict[str, torch.Tensor] = {}
+        self._found: dict[int, torch.Tensor] = {}
 
     def forget(self) -> None:
         """Let go of the values of a batch."""
@@ -166,35 +279,36 @@ class _Reader:
             and value.ndim == _TWO_AXES
             and value.shape[0] == self._n_rows
         ):
-            self._found[layer] = value
+            self._found[0] = value
             return
-        try:
-            hidden = select_output(value, self._output)
-            _check_tensor(hidden)
-            pooled = self._pool(hidden)
-            if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
-                pooled = self._check_rows(pooled, hidden)
-        except Exception as error:
-            where = f"layer {layer!r}" if layer else "the model's output"
-            error.add_note(f"While reading {where} of {describe_rows(self._places)}.")
-            raise _ReadError(error) from error
-        if len(self._layers) > 1 and _shares_memory(pooled, hidden):
-            pooled = pooled.clone()  # a later layer may work in place
-        self._found[layer] = pooled
+        for place, reading in self._of_layer[layer]:
+            try:
+                self._found[place] = self._read(reading, value)
+            except Exception as error:
+                where = f"layer {layer!r}" if layer else "the model's output"
+                rows = describe_rows(self._places)
+                error.add_note(f"While reading {where} of {rows}.")
+                raise _ReadError(error) from error
 
     def pieces(self) -> list[torch.Tensor]:
-        """Give what was read, in the order of the layers asked for."""
-        return [self._found[layer] for layer in self._layers]
+        """Give what was read, in the order asked for."""
+        return [self._found[place] for place in range(len(self._readings))]
 
-    def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
-        if self._pooling is None:
-            return hidden
-        pooled = self._pooling(hidden, self._mask)
+    def _read(self, reading: Reading, value: Any) -> torch.Tensor:
+        hidden = select_output(value, reading.output)
+        _check_tensor(hidden)
+        pooled = hidden if reading.pool is None else reading.pool(hidden, self._mask)
         if type(pooled) is not torch.Tensor:
             _check_tensor(pooled)
+        if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
+            pooled = self._check_rows(pooled, hidden, reading)
+        if len(self._readings) > 1 and _shares_memory(pooled, hidden):
+            return pooled.clone()  # a later layer may work in place
         return pooled
 
-    def _check_rows(self, pooled: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    def _check_rows(
+        self, pooled: torch.Tensor, hidden: torch.Tensor, reading: Reading
+    ) -> torch.Tensor:
         """Make numbers a column; refuse what is not one vector per row."""
         if pooled.ndim == 0 or pooled.shape[0] != self._n_rows:
             msg = (
@@ -206,7 +320,7 @@ class _Reader:
             raise ValueError(msg)
         if pooled.ndim == 1:
             return pooled.unsqueeze(1)
-        if self._needs_vectors:
+        if reading.needs_vector:
             msg = (
                 "`pooling` must leave one vector per row, got shape "
                 f"{tuple(pooled.shape)}. Take `pooling`='mean', 'flatten', or 'gap'."

@@ -1,37 +1,29 @@
-"""Any `X` as rows, and rows as what a model takes."""
+"""Any `X` as rows: what it is, and its entries one by one."""
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sklearn_torch_bridge._batching import as_indices, describe_rows
-from sklearn_torch_bridge._convert import to_tensor
-from sklearn_torch_bridge._errors import ForwardError
-from sklearn_torch_bridge._types import Indices, Inputs, Preprocess, Rows
+from sklearn_torch_bridge._types import Indices
 
 __all__ = [
-    "ArrayFeed",
-    "RowFeed",
-    "TensorFeed",
+    "Kind",
+    "as_ragged",
     "as_rows",
     "as_texts",
     "check_even",
     "distinct_texts",
+    "find_wrong_texts",
     "kind_of",
     "stack_tensors",
 ]
 
-Kind = Literal["texts", "tensor", "tensors", "array", "rows"]
+Kind = Literal["texts", "tensor", "tensors", "array", "ragged", "rows", "empty"]
 
 _TWO_AXES = 2
-_CHEAP_BYTES = 1 << 20  # below, the allocator reuses memory by itself
-_OURS_ALONE = 2  # the attribute, and the argument of getrefcount
 
 
 def kind_of(X: Any, *, has_preprocess: bool = False) -> Kind:
@@ -51,15 +43,18 @@ def kind_of(X: Any, *, has_preprocess: bool = False) -> Kind:
         )
         raise TypeError(msg)
     column = _single_column(X)
-    if column is None:
-        return "array"
+    return "array" if column is None else _kind_of_column(column, has_preprocess)
+
+
+def _kind_of_column(column: Any, has_preprocess: bool) -> Kind:
     first = next((item for item in column if not _is_missing(item)), None)
     if isinstance(first, str):
         return "texts"
     if has_preprocess and not isinstance(first, (int, float, np.number, type(None))):
         return "rows"
-    if isinstance(first, torch.Tensor):
-        return "tensors"
+    if _is_array(first):
+        even: Kind = "tensors" if isinstance(first, torch.Tensor) else "array"
+        return "ragged" if _is_ragged(column) else even
     if _is_foreign(first):
         msg = (
             f"`X` holds {type(first).__name__} objects: give a `preprocess` that makes "
@@ -109,12 +104,57 @@ def check_even(X: Any) -> None:
             raise ValueError(msg)
 
 
+def as_ragged(X: Any, *, forgiving: bool = False) -> tuple[list[Any], Indices]:
+    """Return arrays or tensors of different lengths, and which rows are none.
+
+    All axes but the first must agree. Rows that do not fit are refused, unless
+    `forgiving`.
+    """
+    rows = as_rows(X)
+    wrong = [_why_not_ragged(row, rows) for row in rows]
+    bad = np.flatnonzero([reason is not None for reason in wrong])
+    if len(bad) and not forgiving:
+        msg = f"`X` must hold {_RAGGED}, but row {bad[0]} {wrong[bad[0]]}."
+        raise (ValueError if _is_array(rows[bad[0]]) else TypeError)(msg)
+    return rows, bad
+
+
+_RAGGED = "arrays that differ in length alone, with at least one entry"
+
+
+def _why_not_ragged(row: Any, rows: Sequence[Any]) -> str | None:
+    if not _is_array(row):
+        return f"is {_missing_or(row)}"
+    model = next(one for one in rows if _is_array(one))
+    if row.ndim == 0 or row.shape[1:] != model.shape[1:] or row.shape[0] == 0:
+        return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
+    return None
+
+
+def _missing_or(value: Any) -> str:
+    return "missing" if _is_missing(value) else f"a {type(value).__name__}"
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, torch.Tensor))
+
+
+def _is_ragged(rows: Sequence[Any]) -> bool:
+    """Tell arrays of different shapes, some of them perhaps missing."""
+    shapes = {tuple(row.shape) for row in rows if _is_array(row)}
+    return len(shapes) > 1
+
+
+def find_wrong_texts(X: Any) -> Indices:
+    """Return the rows that are no str."""
+    return np.flatnonzero([not isinstance(text, str) for text in as_rows(X)])
+
+
 def as_texts(X: Any) -> list[str]:
     """Return the texts of a list, a Series, an array or a frame of one column."""
-    column = _single_column(X)
-    texts = [] if column is None else list(column)
-    wrong = [row for row, text in enumerate(texts) if not isinstance(text, str)]
-    if wrong:
+    texts = as_rows(X)
+    wrong = find_wrong_texts(X)
+    if len(wrong):
         row, value = wrong[0], texts[wrong[0]]
         missing = _is_missing(value)
         msg = (
@@ -137,157 +177,6 @@ def distinct_texts(texts: Sequence[str]) -> tuple[list[str], Indices | None]:
     first: dict[str, int] = {}
     origin = np.array([first.setdefault(text, len(first)) for text in texts], np.intp)
     return list(first), None if len(first) == len(texts) else origin
-
-
-class ArrayFeed:
-    """The rows of an array; floats are cast to the model's dtype batch by batch."""
-
-    lengths = None
-    origin = None
-
-    def __init__(self, array: NDArray[Any], dtype: torch.dtype) -> None:
-        self._array = array
-        self._dtype = dtype
-        self._memory = _Spare()
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def batch(self, rows: Rows) -> Inputs:
-        """Copy these rows: the caller's array is never wrapped, only read."""
-        source = self._array[rows]
-        memory = np.empty if source.nbytes < _CHEAP_BYTES else self._memory
-        try:
-            return Inputs((to_tensor(source, dtype=self._dtype, memory=memory),))
-        except ValueError as error:
-            error.add_note(f"While casting {describe_rows(rows)} of `X`.")
-            raise
-
-    def made_up(self) -> "ArrayFeed":
-        """Give a feed of one row of the same shape."""
-        row = np.zeros((1, *self._array.shape[1:]), self._array.dtype)
-        return ArrayFeed(row, self._dtype)
-
-
-class _Spare:
-    """Memory for one batch after the other, as long as nobody keeps the last one.
-
-    Fresh memory of some megabytes costs as much as the copy into it. Whatever wraps
-    the memory (a tensor, a view of one that the model has kept) holds a reference to
-    its array, so that the count of references tells.
-    """
-
-    def __init__(self) -> None:
-        self._spare = np.empty(0, np.uint8)
-
-    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        n_bytes = math.prod(shape) * dtype.itemsize
-        if self._spare.nbytes < n_bytes or sys.getrefcount(self._spare) > _OURS_ALONE:
-            self._spare = np.empty(n_bytes, np.uint8)
-        return self._spare[:n_bytes].view(dtype).reshape(shape)
-
-
-class TensorFeed:
-    """The rows of a tensor, on whatever device it is."""
-
-    lengths = None
-    origin = None
-
-    def __init__(self, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-        self._tensor = tensor.detach()
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self._tensor)
-
-    def batch(self, rows: Rows) -> Inputs:
-        """Copy these rows, floats in the model's dtype."""
-        own = self._tensor[rows].clone()
-        return Inputs(args=(_cast(own, self._dtype),))
-
-    def made_up(self) -> "TensorFeed":
-        """Make up one row of the same shape."""
-        return TensorFeed(
-            self._tensor.new_zeros((1, *self._tensor.shape[1:])), self._dtype
-        )
-
-
-class RowFeed:
-    """Rows of any kind, sent through the caller's `preprocess`."""
-
-    def __init__(
-        self,
-        rows: Any,
-        preprocess: Preprocess,
-        dtype: torch.dtype | None,
-        *,
-        origin: Indices | None = None,
-        lengths: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.origin = origin
-        self.lengths = lengths
-        self._rows = rows
-        self._preprocess = preprocess
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batch(self, rows: Rows) -> Inputs:
-        """Hand a list of these rows to `preprocess`."""
-        given = [self._rows[row] for row in as_indices(rows)]
-        if given and isinstance(given[0], (np.ndarray, torch.Tensor)):
-            given = [
-                row.clone() if isinstance(row, torch.Tensor) else np.array(row)
-                for row in given
-            ]
-        try:
-            made = self._preprocess(given)
-        except Exception as error:
-            places = as_indices(rows)
-            if self.origin is not None:
-                places = np.flatnonzero(np.isin(self.origin, places))
-            msg = (
-                f"`preprocess` failed on {describe_rows(places)}: "
-                f"{type(error).__name__}: {error}"
-            )
-            raise ForwardError(msg) from error
-        return _as_inputs(made, self._dtype)
-
-
-def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:
-    """Turn what `preprocess` returned into the arguments of a call."""
-    if isinstance(made, Inputs):
-        return made
-    if isinstance(made, Mapping):
-        kwargs = {str(name): _argument(value, dtype) for name, value in made.items()}
-        mask = kwargs.get("attention_mask")
-        return Inputs(kwargs=kwargs, mask=mask if _is_mask(mask) else None)
-    if isinstance(made, (torch.Tensor, np.ndarray)):
-        return Inputs(args=(_argument(made, dtype),))
-    if isinstance(made, tuple):
-        return Inputs(args=tuple(_argument(value, dtype) for value in made))
-    msg = (
-        "`preprocess` must return a tensor, a tuple of tensors, or a mapping of "
-        f"keyword arguments, got {type(made).__name__}."
-    )
-    raise TypeError(msg)
-
-
-def _argument(value: Any, dtype: torch.dtype | None) -> Any:
-    tensor = to_tensor(value) if isinstance(value, np.ndarray) else value
-    if isinstance(tensor, torch.Tensor) and dtype is not None:
-        return _cast(tensor, dtype)
-    return tensor
-
-
-def _is_mask(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.ndim == _TWO_AXES
-
-
-def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Cast floats; integers and booleans stay."""
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _single_column(X: Any) -> Any:

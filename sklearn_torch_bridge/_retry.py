@@ -1,16 +1,40 @@
-"""Out of memory: what it looks like, and the size of batch that fits."""
+"""How large a batch may be: by the budget, and by what has proved to fit."""
 
 import gc
 import threading
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-__all__ = ["is_out_of_memory", "release_memory", "safe_sizes"]
+from sklearn_torch_bridge._types import Feed
+
+__all__ = ["batch_limits", "is_out_of_memory", "release_memory", "safe_sizes"]
+
+# Padded tokens (or steps) of a batch with batch_size="auto". On a CPU more of them
+# leave the cache, and on an accelerator fewer leave it idle.
+_TOKENS = {"cpu": 2_048}
+_TOKENS_ELSEWHERE = 32_768
+_MOST_ROWS = 1_024
+_VALUES = 1 << 22  # of a batch of arrays
+_USUAL = 32  # rows, where nothing tells their size
 
 # PyTorch's allocator for the CPU raises a plain RuntimeError.
 _ON_THE_CPU = ("can't allocate memory", "not enough memory")
+
+
+def batch_limits(
+    batch_size: int | Literal["auto"], feed: Feed, device: torch.device
+) -> tuple[int, int | None]:
+    """Give the most rows of a batch, and the most padded elements."""
+    if batch_size != "auto":
+        return batch_size, None
+    if feed.lengths is not None:
+        return _MOST_ROWS, _TOKENS.get(device.type, _TOKENS_ELSEWHERE)
+    if feed.row_size is None:
+        return _USUAL, None
+    return max(1, min(_MOST_ROWS, _VALUES // max(1, feed.row_size))), None
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -1,16 +1,17 @@
 """Where results go: one array, allocated once."""
 
 import ctypes
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._convert import numpy_dtype, write_rows
+from sklearn_torch_bridge._memory import check_fits
 from sklearn_torch_bridge._types import Indices, Rows
 
-__all__ = ["ArraySink"]
+__all__ = ["ArraySink", "Sink"]
 
 
 _SAME = {
@@ -19,29 +20,53 @@ _SAME = {
 }
 
 
+class Sink(Protocol):
+    """Takes batches of results, in any order."""
+
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+        """Take the pieces of a batch, one a reading, of rows of the feed."""
+
+    def caller_rows(self, rows: Rows) -> Rows:
+        """Give the rows of the caller's `X` that rows of the feed stand for."""
+
+
 class ArraySink:
     """An array of `n_samples` rows that takes its shape from the first batch.
 
-    `origin` tells for each row of the array which row of the feed it shows; None
-    where they are the same.
+    `expect` tells for each row of the array which row of the feed it shows (-1: none);
+    before, and with None, they are the same.
     """
 
-    def __init__(
-        self, n_samples: int, dtype: np.dtype[Any] | None, origin: Indices | None = None
-    ) -> None:
+    def __init__(self, n_samples: int, dtype: np.dtype[Any] | None) -> None:
         self._n_samples = n_samples
         self._dtype = dtype
-        self._places = None if origin is None else _Places(origin)
+        self._places: _Places | None = None
         self.array: NDArray[Any] | None = None
         self.widths: tuple[int, ...] = ()
         self._seen: torch.dtype | None = None  # of batches that were checked in full
 
+    def expect(self, origin: Indices | None) -> None:
+        """Take rows of the feed for those rows of the array that `origin` says."""
+        self._places = None if origin is None else _Places(origin)
+
+    def allocate(
+        self, shapes: list[tuple[int, ...]], dtype: np.dtype[Any]
+    ) -> NDArray[Any]:
+        """Make the array, for pieces of a row of these shapes side by side."""
+        self.widths = tuple(shape[-1] if shape else 1 for shape in shapes)
+        shape = shapes[0] if len(shapes) == 1 else (sum(self.widths),)
+        self.array = self._make((self._n_samples, *shape), self._dtype or dtype)
+        return self.array
+
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
         if self.array is None:
-            self.array = self._allocate(pieces)
+            dtypes = (numpy_dtype(piece.dtype) for piece in pieces)
+            shapes = [tuple(piece.shape[1:]) for piece in pieces]
+            self.allocate(shapes, np.result_type(*dtypes))
         elif self._write_alike(self.array, rows, pieces):
             return
+        assert self.array is not None  # noqa: S101 - made above
         source = None
         if self._places is not None:
             rows, source = self._places.of(rows)
@@ -83,19 +108,23 @@ class ArraySink:
         """Give the rows of the caller's `X` that rows of the feed stand for."""
         return rows if self._places is None else self._places.of(rows)[0]
 
-    def _allocate(self, pieces: list[torch.Tensor]) -> NDArray[Any]:
-        self.widths = tuple(piece.shape[-1] for piece in pieces)
-        shape = pieces[0].shape[1:] if len(pieces) == 1 else (sum(self.widths),)
-        dtype = self._dtype or np.result_type(*(numpy_dtype(p.dtype) for p in pieces))
-        return np.empty((self._n_samples, *shape), dtype)
+    def fill(self, places: Rows, value: Any) -> None:
+        """Set rows of the caller's `X`: to what is known of them, or to NaN."""
+        assert self.array is not None  # noqa: S101 - allocated by then
+        self.array[places] = value
+
+    def _make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        check_fits(shape, dtype)
+        return np.empty(shape, dtype)
 
 
 class _Places:
     """For each row of a feed, the rows of the result that show it."""
 
     def __init__(self, origin: Indices) -> None:
-        self._order = np.argsort(origin, kind="stable")
-        counts = np.bincount(origin)
+        shown = origin[origin >= 0]
+        self._order = np.argsort(origin, kind="stable")[len(origin) - len(shown) :]
+        counts = np.bincount(shown)
         self._stops = np.cumsum(counts)
         self._starts = self._stops - counts
 

@@ -3,7 +3,6 @@
 import inspect
 import threading
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sklearn_torch_bridge._batching import describe_rows
+from sklearn_torch_bridge._batching import as_indices, describe_rows
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 
 __all__ = ["TokenFeed", "is_tokenizer", "lock_of"]
@@ -42,8 +41,11 @@ class TokenFeed:
     """Distinct texts as token ids, 4 bytes each.
 
     Batches are padded on the right, whatever the tokenizer says: there it changes
-    neither positions nor, in a causal model, what a real token sees.
+    neither positions nor, in a causal model, what a real token sees. For a model that
+    takes no mask only texts of one length share a batch.
     """
+
+    row_size = None
 
     def __init__(
         self,
@@ -51,32 +53,26 @@ class TokenFeed:
         origin: Indices | None,
         tokenizer: Any,
         model: nn.Module,
+        *,
+        forgiving: bool = False,
     ) -> None:
-        self.origin = origin
-        self._again = partial(TokenFeed, tokenizer=tokenizer, model=model)
+        self._origin = origin
         self._ids, self.lengths = _encode(texts, tokenizer)
         self._starts = np.cumsum(self.lengths) - self.lengths
         self._padding = _padding(tokenizer)
         self._takes = _taken_by(model, tuple(self._ids))
-        if not self.lengths.all():
-            rows = np.flatnonzero(self.lengths == 0)
-            places = rows if origin is None else np.flatnonzero(np.isin(origin, rows))
-            msg = (
-                "`X` must hold texts of at least one token, got none in "
-                f"{describe_rows(places)}."
-            )
-            raise ValueError(msg)
+        self.even = self._takes is None or "attention_mask" not in self._takes
+        if not forgiving:
+            self._refuse_empty(slice(0, len(texts)))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def made_up(self) -> "TokenFeed":
-        """Give a feed of one text."""
-        return self._again(["text"], None)
-
     def batch(self, rows: Rows) -> Inputs:
         """Pad the ids of these texts to the longest of them."""
         lengths = self.lengths[rows]
+        if not lengths[-1]:  # the shortest: rows come longest first
+            self._refuse_empty(rows)
         columns = np.arange(lengths.max())
         keep = columns < lengths[:, None]
         source = (self._starts[rows][:, None] + columns)[keep]
@@ -90,6 +86,17 @@ class TokenFeed:
             return Inputs(args=(given["input_ids"],), mask=mask)
         given["attention_mask"] = mask.long()
         return Inputs(kwargs={name: given[name] for name in self._takes}, mask=mask)
+
+    def _refuse_empty(self, rows: Rows) -> None:
+        empty = as_indices(rows)[self.lengths[rows] == 0]
+        if len(empty):
+            origin = self._origin
+            places = empty if origin is None else np.flatnonzero(np.isin(origin, empty))
+            msg = (
+                "`X` must hold texts of at least one token, got none in "
+                f"{describe_rows(places)}."
+            )
+            raise ValueError(msg)
 
 
 def _encode(

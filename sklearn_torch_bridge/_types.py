@@ -38,13 +38,16 @@ class Inputs:
 class Feed(Protocol):
     """Give rows in any order, ready for a model."""
 
+    even: bool
+    """Whether only rows of one length may share a batch."""
+
     @property
     def lengths(self) -> NDArray[np.int64] | None:
         """Count the tokens of each row, where rows differ: they decide the order."""
 
     @property
-    def origin(self) -> Indices | None:
-        """For each row of `X` the row here that holds it; None where they agree."""
+    def row_size(self) -> int | None:
+        """Count the values of a row, where all have as many."""
 
     def __len__(self) -> int:
         """Count the rows."""

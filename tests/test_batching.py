@@ -1,3 +1,6 @@
+import itertools
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +53,80 @@ def test_halves_hold_every_row_once_and_later_batches_are_no_larger(
     assert sorted(done) == list(range(len(lengths)))
     assert by_length or done == sorted(done)
     assert failures <= np.ceil(np.log2(size)) + 1
+
+
+@given(st.lists(st.integers(1, 5), max_size=40), st.integers(1, 50), st.integers(1, 60))
+def test_even_batches_hold_rows_of_one_length(lengths, size, most):
+    given_lengths = np.array(lengths, np.int64)
+    batches = list(Batches(len(lengths), size, given_lengths, most, even=True))
+    assert sorted(np.concatenate([[], *batches])) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(set(given_lengths[batch])) == 1
+        assert len(batch) == 1 or given_lengths[batch].sum() <= most
+    sizes = [(int(given_lengths[batch[0]]), len(batch)) for batch in batches]
+    full = {length: min(size, max(1, most // length)) for length, _ in sizes}
+    for (length, rows), (next_length, _) in itertools.pairwise(sizes):
+        assert rows == full[length] or length != next_length
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=40),
+    st.integers(1, 50),
+    st.sets(st.integers(0, 39), max_size=3),
+    st.booleans(),
+)
+def test_splitting_finds_bad_rows_in_few_attempts(lengths, size, wanted, by_length):
+    bad = {row for row in wanted if row < len(lengths)}
+    given_lengths = np.array(lengths, np.int64) if by_length else None
+    batches = Batches(len(lengths), size, given_lengths)
+    done, found, attempts = [], [], 0
+    for batch in batches:
+        rows = as_indices(batch).tolist()
+        attempts += 1
+        if not bad & set(rows):
+            done += rows
+        elif not batches.split(batch):
+            found += rows
+    assert sorted(found) == sorted(bad)
+    assert sorted(done + found) == list(range(len(lengths)))
+    plain = -(-len(lengths) // size)
+    assert attempts <= plain + len(bad) * 2 * np.ceil(np.log2(min(size, len(lengths))))
+
+
+def test_threads_draw_every_row_once():
+    batches = Batches(5_000, 3)
+    drawn = [[] for _ in range(4)]
+
+    def draw(mine):
+        for number, batch in enumerate(batches):
+            if number % 7 == 3:
+                batches.put_back(batch)
+            else:
+                mine.extend(as_indices(batch).tolist())
+
+    threads = [threading.Thread(target=draw, args=(mine,)) for mine in drawn]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(itertools.chain(*drawn)) == list(range(5_000))
+
+
+def test_nothing_is_drawn_after_a_stop():
+    batches = Batches(9, 2)
+    batches.draw()
+    batches.stop()
+    assert batches.draw() is None
+
+
+def test_batches_drawn_before_are_known_to_be_too_large():
+    batches = Batches(64, 16)
+    first, second = batches.draw(), batches.draw()
+    assert not batches.is_too_large(second)
+    batches.halve(first)
+    assert batches.is_too_large(second)
+    batches.put_back(second)
+    assert count_rows(batches.draw()) == 8
 
 
 def test_a_single_row_cannot_be_halved():

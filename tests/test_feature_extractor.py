@@ -286,9 +286,18 @@ def test_weights_returned_by_a_model_are_not_shared():
             torch.ones(1, 4).to_sparse(), ConversionError, "dense tensor", id="sparse"
         ),
         pytest.param(
-            [torch.ones(2), torch.ones(3)], ValueError, r"0 has \(2,\)", id="uneven"
+            [torch.ones(2, 3), torch.ones(2, 4)],
+            ValueError,
+            r"row 1 has shape \(2, 4\), and another \(2, 3\)",
+            id="uneven",
         ),
         pytest.param([torch.ones(2), None], TypeError, "row 1 is a None", id="mixed"),
+        pytest.param(
+            [torch.ones(2), None, torch.ones(3)],
+            TypeError,
+            "row 1 is missing",
+            id="gap",
+        ),
         pytest.param({"a": [1]}, TypeError, "one entry a row, got dict", id="dict"),
     ],
 )
@@ -443,7 +452,7 @@ def test_results_that_are_no_vector_per_row_are_refused(
         (
             {"batch_size": 0},
             ValueError,
-            "`batch_size` must be an int of at least 1, got 0",
+            "`batch_size` must be an int of at least 1 or 'auto', got 0",
         ),
         ({"batch_size": True}, ValueError, "`batch_size` .* got True"),
         ({"batch_size": 2.0}, TypeError, "`batch_size` .* got 2.0"),
@@ -453,6 +462,11 @@ def test_results_that_are_no_vector_per_row_are_refused(
         ({"pooling": 3}, TypeError, "`pooling` must be a name"),
         ({"preprocess": "lower"}, TypeError, "`preprocess` must be a callable"),
         ({"output": 1.5}, TypeError, "`output` must be a key"),
+        ({"precision": "int8"}, ValueError, "`precision` must be one of None, 'bfloat"),
+        ({"on_error": "skip"}, ValueError, "`on_error` must be one of 'raise', 'nan'"),
+        ({"on_error": "nan", "dtype": "int32"}, ValueError, "`dtype` must hold NaN"),
+        ({"num_workers": -1}, ValueError, "`num_workers` must be an int of at least 0"),
+        ({"device": []}, ValueError, "`device` must name at least one device"),
         ({"verbose": -1}, ValueError, "`verbose` must be an int of at least 0"),
         ({"layer": "secnd"}, ValueError, r"got 'secnd'\. Close names: 'second'"),
         ({"device": "meta"}, ValueError, "`device` must be available, got 'meta'"),

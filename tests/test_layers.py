@@ -12,12 +12,14 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_batching", "_cast", "_kinds", "_module_copy", "_select", "_staging", "pooling"},
+    {"_batching", "_cast", "_inputs", "_kinds", "_memory", "_module_copy"},
+    {"_precision", "_select", "_staging", "pooling"},
     {"_progress", "_replica", "_retry", "_strided", "_taps", "_tokens"},
     {"_join", "_sparse"},
     {"_convert"},
-    {"_inputs", "_sink", "models"},
+    {"_rows", "_sink", "models"},
     {"_base", "_feeds", "_forward"},
+    {"_extraction"},
     {"_feature_extractor", "_tensor_to_array"},
     {"__init__"},
 ]

@@ -65,7 +65,10 @@ def test_the_signature_is_the_promised_one():
         "pooling": "auto",
         "batch_size": 32,
         "device": "auto",
+        "precision": None,
         "dtype": "float32",
+        "on_error": "raise",
+        "num_workers": 0,
         "verbose": 0,
     }
     kinds = {name: p.kind.name for name, p in parameters.items() if name != "model"}

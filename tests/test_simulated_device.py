@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
+
 from simulated_device.library import build, missing
 
 CHECKS = Path(__file__).parent / "simulated_device"

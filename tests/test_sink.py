@@ -18,11 +18,21 @@ def test_batches_land_in_the_callers_order():
 
 def test_each_row_of_the_feed_lands_in_every_row_that_shows_it():
     origin = np.array([0, 1, 0, 2, 0])
-    sink = ArraySink(5, np.dtype("f4"), origin)
+    sink = ArraySink(5, np.dtype("f4"))
+    sink.expect(origin)
     assert sorted(sink.caller_rows(rows(2, 0)).tolist()) == [0, 2, 3, 4]
     sink.write(rows(2, 0), [torch.tensor([[2.0], [0.0]])])
     sink.write(rows(1), [torch.tensor([[1.0]])])
     assert sink.array[:, 0].tolist() == origin.tolist()
+
+
+def test_rows_that_the_feed_does_not_have_are_left_to_others():
+    sink = ArraySink(4, np.dtype("f4"))
+    sink.allocate([(2,)], np.dtype("f4"))
+    sink.fill(np.array([1, 3]), [[7, 7], [8, 8]])
+    sink.expect(np.array([0, -1, 1, -1]))
+    sink.write(slice(0, 2), [torch.tensor([[1.0, 1.0], [2.0, 2.0]])])
+    assert sink.array[:, 0].tolist() == [1, 7, 2, 8]
 
 
 def test_pieces_stand_side_by_side():

@@ -1,0 +1,24 @@
+"""Run the forward in half precision, where the caller asks for it."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+__all__ = ["PRECISIONS", "autocast_for"]
+
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def autocast_for(
+    device: torch.device, precision: str | None
+) -> AbstractContextManager[object]:
+    """Give the context in which matrix products run in `precision`.
+
+    Entered once for all batches: its cache of cast weights lasts as long.
+    """
+    if precision is None:
+        return nullcontext()
+    if not torch.amp.is_autocast_available(device.type):
+        msg = f"`precision` must be None on {device.type!r}, which has no autocast."
+        raise ValueError(msg)
+    return torch.autocast(device.type, dtype=PRECISIONS[precision])

@@ -1,0 +1,252 @@
+"""Rows as what a model takes: a batch at a time, in memory of its own."""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sklearn_torch_bridge._batching import as_indices, describe_rows
+from sklearn_torch_bridge._convert import to_tensor
+from sklearn_torch_bridge._errors import ForwardError
+from sklearn_torch_bridge._types import Feed, Indices, Inputs, Preprocess, Rows
+
+__all__ = ["ArrayFeed", "RaggedFeed", "RowFeed", "SubsetFeed", "TensorFeed"]
+
+_TWO_AXES = 2
+_CHEAP_BYTES = 1 << 20  # below, the allocator reuses memory by itself
+_OURS_ALONE = 2  # the attribute, and the argument of getrefcount
+
+
+class ArrayFeed:
+    """The rows of an array; floats are cast to the model's dtype batch by batch."""
+
+    lengths = None
+    even = False
+
+    def __init__(self, array: NDArray[Any], dtype: torch.dtype) -> None:
+        self.row_size: int | None = math.prod(array.shape[1:])
+        self._array = array
+        self._dtype = dtype
+        self._memory = _Spare()
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Copy these rows: the caller's array is never wrapped, only read."""
+        source = self._array[rows]
+        memory = np.empty if source.nbytes < _CHEAP_BYTES else self._memory
+        try:
+            return Inputs((to_tensor(source, dtype=self._dtype, memory=memory),))
+        except ValueError as error:
+            error.add_note(f"While casting {describe_rows(rows)} of `X`.")
+            raise
+
+
+class _Spare:
+    """Memory for one batch after the other, as long as nobody keeps the last one.
+
+    Fresh memory of some megabytes costs as much as the copy into it. Whatever wraps
+    the memory (a tensor, a view of one that the model has kept) holds a reference to
+    its array, so that the count of references tells.
+    """
+
+    def __init__(self) -> None:
+        self._spare = np.empty(0, np.uint8)
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if self._spare.nbytes < n_bytes or sys.getrefcount(self._spare) > _OURS_ALONE:
+            self._spare = np.empty(n_bytes, np.uint8)
+        return self._spare[:n_bytes].view(dtype).reshape(shape)
+
+
+class TensorFeed:
+    """The rows of a tensor, on whatever device it is."""
+
+    lengths = None
+    even = False
+
+    def __init__(self, tensor: torch.Tensor, dtype: torch.dtype) -> None:
+        self.row_size: int | None = math.prod(tensor.shape[1:])
+        self._tensor = tensor.detach()
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self._tensor)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Copy these rows, floats in the model's dtype."""
+        own = self._tensor[rows].clone()
+        return Inputs(args=(_cast(own, self._dtype),))
+
+
+class SubsetFeed:
+    """Some rows of another feed, in the order given."""
+
+    lengths = None
+    even = False
+
+    def __init__(self, feed: Feed, which: Indices) -> None:
+        self.row_size = feed.row_size
+        self._feed = feed
+        self._which = which
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Prepare these of the chosen rows; neighbours stay a slice."""
+        chosen = self._which[rows]
+        if len(chosen) and chosen[-1] - chosen[0] == len(chosen) - 1:
+            return self._feed.batch(slice(int(chosen[0]), int(chosen[-1]) + 1))
+        return self._feed.batch(chosen)
+
+
+class RaggedFeed:
+    """Arrays of different lengths, padded with zeros where the model takes a mask.
+
+    Where its forward has no parameter for one, padding would change what the real
+    entries give: there only rows of one length share a batch.
+    """
+
+    row_size = None
+
+    def __init__(
+        self,
+        rows: Sequence[Any],
+        dtype: torch.dtype,
+        model: nn.Module,
+        *,
+        origin: Indices | None = None,
+    ) -> None:
+        self.lengths: NDArray[np.int64] | None = np.array([len(row) for row in rows])
+        self._mask_name = _mask_name(model)
+        self.even = self._mask_name is None
+        self._rows = rows
+        self._dtype = dtype
+        self._origin = origin
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Copy these rows into one tensor as long as the longest of them."""
+        given = [_own(self._rows[row], self._dtype) for row in as_indices(rows)]
+        padded = nn.utils.rnn.pad_sequence(given, batch_first=True)
+        if self._mask_name is None:
+            return Inputs(args=(padded,))
+        lengths = torch.tensor([len(row) for row in given], device=padded.device)
+        steps = torch.arange(padded.shape[1], device=padded.device)
+        mask = steps < lengths[:, None]
+        return Inputs((padded,), {self._mask_name: _MASKS[self._mask_name](mask)}, mask)
+
+
+def _to_int(mask: torch.Tensor) -> torch.Tensor:
+    return mask.long()
+
+
+# What a forward may call its mask, made of one that is True for what is real.
+_MASKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "attention_mask": _to_int,
+    "src_key_padding_mask": torch.logical_not,
+}
+
+
+def _mask_name(model: nn.Module) -> str | None:
+    parameters = inspect.signature(model.forward).parameters
+    return next((name for name in _MASKS if name in parameters), None)
+
+
+def _own(row: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Copy one row, floats in the model's dtype."""
+    if isinstance(row, torch.Tensor):
+        return _cast(row.detach().clone(), dtype)
+    return to_tensor(row, dtype=dtype)
+
+
+class RowFeed:
+    """Rows of any kind, sent through the caller's `preprocess`."""
+
+    even = False
+    row_size = None
+
+    def __init__(
+        self,
+        rows: Any,
+        preprocess: Preprocess,
+        dtype: torch.dtype | None,
+        *,
+        origin: Indices | None = None,
+        lengths: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.lengths = lengths
+        self._origin = origin
+        self._rows = rows
+        self._preprocess = preprocess
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Hand a list of these rows to `preprocess`."""
+        given = [self._rows[row] for row in as_indices(rows)]
+        if given and isinstance(given[0], (np.ndarray, torch.Tensor)):
+            given = [
+                row.clone() if isinstance(row, torch.Tensor) else np.array(row)
+                for row in given
+            ]
+        try:
+            made = self._preprocess(given)
+        except Exception as error:
+            places = as_indices(rows)
+            if self._origin is not None:
+                places = np.flatnonzero(np.isin(self._origin, places))
+            msg = (
+                f"`preprocess` failed on {describe_rows(places)}: "
+                f"{type(error).__name__}: {error}"
+            )
+            raise ForwardError(msg) from error
+        return _as_inputs(made, self._dtype)
+
+
+def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:
+    """Turn what `preprocess` returned into the arguments of a call."""
+    if isinstance(made, Inputs):
+        return made
+    if isinstance(made, Mapping):
+        kwargs = {str(name): _argument(value, dtype) for name, value in made.items()}
+        mask = kwargs.get("attention_mask")
+        return Inputs(kwargs=kwargs, mask=mask if _is_mask(mask) else None)
+    if isinstance(made, (torch.Tensor, np.ndarray)):
+        return Inputs(args=(_argument(made, dtype),))
+    if isinstance(made, tuple):
+        return Inputs(args=tuple(_argument(value, dtype) for value in made))
+    msg = (
+        "`preprocess` must return a tensor, a tuple of tensors, or a mapping of "
+        f"keyword arguments, got {type(made).__name__}."
+    )
+    raise TypeError(msg)
+
+
+def _argument(value: Any, dtype: torch.dtype | None) -> Any:
+    tensor = to_tensor(value) if isinstance(value, np.ndarray) else value
+    if isinstance(tensor, torch.Tensor) and dtype is not None:
+        return _cast(tensor, dtype)
+    return tensor
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == _TWO_AXES
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Cast floats; integers and booleans stay."""
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
