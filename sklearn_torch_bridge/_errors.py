@@ -1,27 +1,49 @@
-"""Every exception of the package.
+"""Every exception and warning of the package.
 
 ::
 
     TypeError
-    └── ConversionError     the values of a tensor cannot be had as an array
-        └── OutputError     (also a ValueError) which of several values is meant?
+    ├── ConversionError     the values of a tensor cannot be had as an array
+    │   └── OutputError     (also a ValueError) which of several values is meant?
+    └── FingerprintError    nothing tells whether a part is the same as before
     ValueError
+    ├── CacheError          a file is no cache, or cannot be used as one
     └── LayerNotRunError    (internal) a layer asked for is not on the model's way
     RuntimeError
     └── ForwardError        the model failed on some rows
+        └── NotCompiledError  (internal) the model cannot be compiled
     UserWarning
-    └── BadRowWarning       rows that could not be used are NaN in the result
+    ├── BadRowWarning       rows that could not be used are NaN in the result
+    └── CacheWarning        a cache cannot be read, or not be written to
 
 Everything else is a plain `TypeError` or `ValueError`.
 """
 
 __all__ = [
     "BadRowWarning",
+    "CacheError",
+    "CacheWarning",
     "ConversionError",
+    "FingerprintError",
     "ForwardError",
     "LayerNotRunError",
+    "NotCompiledError",
     "OutputError",
 ]
+
+
+class CacheError(ValueError):
+    """The file of an `EmbeddingCache` is something else, or cannot be used.
+
+    Something else than a cache of this format is left as it is.
+    """
+
+
+class CacheWarning(UserWarning):
+    """Rows could not be read from a cache, or not be stored there.
+
+    Results are right; rows are computed again that need not be.
+    """
 
 
 class ConversionError(TypeError):
@@ -39,6 +61,14 @@ class OutputError(ConversionError, ValueError):
     """
 
 
+class FingerprintError(TypeError):
+    """A part of the settings, or a row, cannot be identified for the cache.
+
+    The message names the part. `cache_key` stands for it: a str that the user changes
+    whenever that part would change the result.
+    """
+
+
 class LayerNotRunError(ValueError):
     """A forward pass ended without calling a layer asked for."""
 
@@ -49,6 +79,10 @@ class ForwardError(RuntimeError):
     The message names the rows, the submodule that failed and the layer asked for;
     the model's own exception is the cause (``__cause__``).
     """
+
+
+class NotCompiledError(ForwardError):
+    """The model cannot be compiled, or not so that compiling it would pay."""
 
 
 class BadRowWarning(UserWarning):

@@ -1,6 +1,8 @@
 """Fixtures that every test may ask for."""
 
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,3 +60,25 @@ def texts():
         "never again!",
         "it is what it is",
     ]
+
+
+@pytest.fixture
+def cache_path(tmp_path):
+    """Give the place of a cache, alone in its folder."""
+    return tmp_path / "embeddings.db"
+
+
+@pytest.fixture
+def cache(cache_path):
+    from sklearn_torch_bridge import EmbeddingCache
+
+    with EmbeddingCache(cache_path) as cache:
+        yield cache
+
+
+@pytest.fixture
+def quick_folder():
+    """Give a folder in memory, where there is one: nobody waits for a disk there."""
+    memory = Path("/dev/shm")  # noqa: S108 - a new folder in it
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)

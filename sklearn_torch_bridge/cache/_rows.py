@@ -1,0 +1,83 @@
+"""Rows as bytes with a checksum, and back."""
+
+import functools
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["checksum_of", "cut_rows", "is_intact", "layout_of", "row_bytes", "to_array"]
+
+# The names hold the byte order: rows from a machine of the other order are misses.
+_DTYPES = {
+    np.dtype(name).str: np.dtype(name)
+    for name in [
+        *("bool", "int8", "int16", "int32", "int64"),
+        *("uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    ]
+}
+_LAYOUT = re.compile(r"([<>|][a-z][0-9]{1,2})\[((?:[0-9]{1,9},){0,32})\]")
+
+
+def layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    """Name the dtype and shape of a row.
+
+    >>> layout_of(np.dtype("float32"), (384,))
+    '<f4[384,]'
+    """
+    if dtype.str not in _DTYPES:
+        known = ", ".join(known.name for known in _DTYPES.values())
+        msg = f"Cached rows must have one of the dtypes {known}, got {dtype}."
+        raise TypeError(msg)
+    return f"{dtype.str}[{''.join(f'{size},' for size in shape)}]"
+
+
+def row_bytes(vectors: NDArray[Any]) -> memoryview:
+    """Give the memory of C-contiguous `vectors` as one string of bytes."""
+    return vectors.reshape(-1).view(np.uint8).data
+
+
+def cut_rows(vectors: NDArray[Any], n_samples: int) -> Iterator[memoryview]:
+    """Cut the memory of C-contiguous `vectors` into its rows."""
+    whole = row_bytes(vectors)
+    n_bytes = len(whole) // n_samples
+    for row in range(n_samples):
+        yield whole[row * n_bytes : (row + 1) * n_bytes]
+
+
+def checksum_of(key: bytes, layout: str, data: bytes | memoryview) -> int:
+    """Give one number for everything that an answer rests on."""
+    return zlib.crc32(data, zlib.crc32(key, zlib.crc32(layout.encode())))
+
+
+def is_intact(key: bytes, layout: Any, checksum: Any, data: Any) -> bool:
+    """Tell whether a stored row is what was put there, whatever types came back."""
+    return (
+        type(layout) is str
+        and type(data) is bytes
+        and checksum == checksum_of(key, layout, data)
+    )
+
+
+def to_array(layout: str, data: bytes) -> NDArray[Any] | None:
+    """Give the row in `data`, read-only; None where `layout` does not describe it."""
+    dtype, shape = _read_layout(layout)
+    if dtype is None:
+        return None
+    try:
+        return np.frombuffer(data, dtype).reshape(shape)
+    except ValueError:  # the sizes do not agree
+        return None
+
+
+@functools.lru_cache
+def _read_layout(layout: str) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
+    match = _LAYOUT.fullmatch(layout)
+    if match is None:
+        return None, ()
+    shape = tuple(int(size) for size in match[2].split(",")[:-1])
+    return _DTYPES.get(match[1]), shape
