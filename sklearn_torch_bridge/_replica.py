@@ -6,10 +6,8 @@ cannot be copied (scripted and compiled modules) runs as it is, under a lock, an
 put back as it was.
 """
 
-import ctypes
 import threading
 import weakref
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from sklearn_torch_bridge._contents import contents
 from sklearn_torch_bridge._module_copy import NotCopyableError, copy_module
 from sklearn_torch_bridge._staging import to_device
 
@@ -138,7 +137,7 @@ class _WeightsElsewhere:
         data = weights.detach()
         if data.device.type != "cpu" or type(data) is not torch.Tensor:
             return data.to(device)
-        key, state = (id(weights), str(device)), _contents(data)
+        key, state = (id(weights), str(device)), contents(data)
         with self._lock:
             _, known, moved = self._copies.get(key, (None, None, data))
             if known != state:
@@ -149,17 +148,6 @@ class _WeightsElsewhere:
 
 
 _ELSEWHERE = _WeightsElsewhere()
-
-
-def _contents(data: torch.Tensor) -> tuple[torch.Size, torch.dtype, int]:
-    """Sum up values by a checksum: version counters miss `p.data` and fused steps.
-
-    About 15 ms for 90 MB. Not through NumPy, which would lock the storage's size.
-    """
-    dense = data.contiguous()
-    n_bytes = dense.numel() * dense.element_size()
-    memory = (ctypes.c_ubyte * n_bytes).from_address(dense.data_ptr() or 1)
-    return data.shape, data.dtype, zlib.crc32(memory) if n_bytes else 0
 
 
 @contextmanager

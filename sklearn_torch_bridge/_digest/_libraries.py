@@ -1,0 +1,132 @@
+"""Tell the code of libraries, known by name and version, from the user's own."""
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from functools import lru_cache, partial
+from pathlib import PurePath
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Library", "is_foreign", "library_of", "place_of"]
+
+_OURSELVES = __name__.partition(".")[0]
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+_STANDARD = PurePath(os.__file__).parent
+_IN_THE_INTERPRETER = frozenset({"built-in", "frozen"})
+
+# Another version of these changes last bits: what their functions mean is documented
+# and stable, and all that was ever computed would be lost with each update of torch.
+_ANY_VERSION = frozenset({"torch", "numpy"})
+
+_WRAPPERS = {
+    classmethod: "__func__",
+    staticmethod: "__func__",
+    property: "fget",
+    partial: "func",
+    MethodType: "__func__",
+}
+
+
+class Library(NamedTuple):
+    """A library's name, and its version where that may change results."""
+
+    name: str
+    version: str
+
+
+def library_of(module: object) -> Library | None:
+    """Give the library that a module belongs to by its name; None: the user's code.
+
+    >>> library_of("math"), library_of("torch.nn.functional")
+    (Library(name='math', version=''), Library(name='torch', version=''))
+    >>> library_of("__main__")
+    """
+    return _library(module.partition(".")[0]) if isinstance(module, str) else None
+
+
+def place_of(value: Any) -> tuple[Library, str] | None:
+    """Give the library and the name under which it keeps `value`, if it does.
+
+    >>> place_of(map)
+    (Library(name='builtins', version=''), 'builtins.map')
+    """
+    modules: list[Any] = [getattr(value, "__module__", None)]
+    if isinstance(value, np.ufunc):  # all of them say that they are NumPy's
+        modules = ["numpy", "scipy.special"]
+    for module in modules:
+        library = library_of(module)
+        if library is None:
+            continue
+        for attribute in ("__qualname__", "__name__"):  # of `torch.relu` they differ
+            path = getattr(value, attribute, None)
+            if isinstance(path, str) and _look_up(module, path) is value:
+                return library, f"{module}.{path}"
+    return None
+
+
+def is_foreign(value: Any) -> bool:
+    """Tell whether the user has written a function, or the class of an object.
+
+    >>> is_foreign(print), is_foreign(partial(print))
+    (False, False)
+    """
+    inner = value
+    for kind, attribute in _WRAPPERS.items():
+        if isinstance(inner, kind):
+            inner = getattr(inner, attribute)
+    if isinstance(inner, FunctionType):
+        home: Any = inner.__globals__.get("__name__")
+    else:
+        home = type(inner).__module__
+    # What compilers make (Cython) lives in modules that come from no file.
+    is_module = home == "__main__" or hasattr(sys.modules.get(home), "__file__")
+    return is_module and library_of(home) is None
+
+
+def _look_up(module: str, path: str) -> Any:
+    value: Any = sys.modules.get(module)
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _library(top: str) -> Library | None:
+    if top == _OURSELVES:  # also where it runs from a clone of its repository
+        return Library(top, _version(top) or "")
+    places = _places(top)
+    if _IN_THE_INTERPRETER.intersection(places):
+        return Library(top, "")
+    parts = {part for place in places for part in PurePath(place).parts}
+    if _INSTALLED.isdisjoint(parts):
+        # By its place, not its name: a script's own `types.py` comes first.
+        standard = any(PurePath(place).is_relative_to(_STANDARD) for place in places)
+        return Library(top, "") if standard else None
+    version = "" if top in _ANY_VERSION else _version(top)
+    return None if version is None else Library(top, version)
+
+
+def _places(top: str) -> list[str]:
+    """List where a top-level module was read from, or would be."""
+    module = sys.modules.get(top)
+    try:
+        spec = module.__spec__ if module else importlib.util.find_spec(top)
+    except (AttributeError, ImportError, ValueError):
+        return []
+    if spec is None or spec.name != top:  # `__main__` may carry the name of a script
+        return []
+    places = [spec.origin, *(spec.submodule_search_locations or ())]
+    return [place for place in places if place]
+
+
+def _version(top: str) -> str | None:
+    """Give the version of a package by its import name."""
+    try:
+        return importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:  # Pillow is imported as PIL
+        names = importlib.metadata.packages_distributions().get(top)
+        return importlib.metadata.version(names[0]) if names else None

@@ -1,0 +1,194 @@
+"""How objects are written: their class, and the state that a copy would be made of."""
+
+import copyreg
+import inspect
+import io
+import os
+import random
+import socket
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from types import AsyncGeneratorType, CoroutineType, FunctionType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from sklearn_torch_bridge._digest._changes import changed_attributes
+from sklearn_torch_bridge._digest._encoder import Encoder
+from sklearn_torch_bridge._digest._functions import wrote_place
+from sklearn_torch_bridge._digest._libraries import library_of
+
+__all__ = ["attributes_of", "write_object", "write_set"]
+
+# What a library keeps on its objects that changes no result: where something was
+# loaded from, notes for people, and what it has worked out before.
+_OF_NO_EFFECT = {
+    "transformers": frozenset(
+        {
+            *("_commit_hash", "_name_or_path", "name_or_path", "transformers_version"),
+            *("_post_init_done", "_processor_class", "warnings_issued"),
+        }
+    ),
+    "transformers.tokenization_utils_base": frozenset(
+        {
+            *("_in_target_context_manager", "deprecation_warnings", "files_loaded"),
+            *("init_inputs", "init_kwargs", "verbose", "vocab_file"),
+        }
+    ),
+    "sentence_transformers": frozenset(
+        {
+            *("_accelerate_placement_hook", "_chat_template_suffix_cache"),
+            *("_method_signature_cache", "_model_card_text", "_model_card_vars"),
+            *("_modules_placed", "_prompt_length_mapping", "model_card_data"),
+        }
+    ),
+    "sklearn": frozenset({"_stop_words_id"}),  # the address of a parameter
+    "torch.fx": frozenset(
+        {
+            *("_code", "_graph", "_lineno_map", "_prologue_start", "_tracer_cls"),
+            *("_tracer_extras", "meta", "shape_env"),
+        }
+    ),
+}
+
+_KNOWN: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Give the attributes of an object, from its ``__dict__`` and its slots."""
+    cls = type(value)
+    found = dict(getattr(value, "__dict__", {}))
+    for name in copyreg._slotnames(cls):  # type: ignore[attr-defined] # noqa: SLF001 - as pickle does
+        if hasattr(value, name):
+            found[name] = getattr(value, name)
+    return _with_effect(found, cls)
+
+
+def _with_effect(attributes: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    """Leave out what changes nothing."""
+    left_out = _of_no_effect(cls)
+    return {name: attributes[name] for name in attributes if name not in left_out}
+
+
+def _of_no_effect(cls: type) -> frozenset[str]:
+    """Collect the attributes that its libraries make no use of in a forward pass."""
+    known = _KNOWN.get(cls)
+    if known is None:
+        homes = [f"{base.__module__}." for base in cls.__mro__]
+        known = _KNOWN[cls] = frozenset().union(
+            *(
+                names
+                for library, names in _OF_NO_EFFECT.items()
+                if any(home.startswith(f"{library}.") for home in homes)
+            )
+        )
+    return known
+
+
+def write_object(encoder: Encoder, value: Any) -> None:
+    """Write any object as pickle would take it apart."""
+    cls = type(value)
+    if wrote_place(encoder, value):  # a ufunc, or what else a library has named
+        return
+    if cls.__module__.startswith("torch._dynamo."):  # how to compile
+        encoder.add_part(cls, "class", cls.__name__)
+        return
+    try:
+        function, arguments, state, *others = _taken_apart(value)
+    except Exception as error:  # noqa: BLE001 - whatever the object's author raises
+        encoder.refuse(value, _describe(value), error)
+        return
+    items, pairs, setter = (*others, None, None, None)[:3]
+    state = None if state == {} else state  # an exception has one once it was raised
+    encoder.put(b"object")
+    encoder.add_part(function, "maker", getattr(function, "__name__", ""))
+    encoder.add_part(arguments, "arguments", cls.__name__)
+    if type(state) is dict:
+        encoder.add_named(_with_effect(state, cls), "attribute")
+    else:
+        encoder.add_part(state, "state", cls.__name__)
+    encoder.add(setter)
+    for held in (items, pairs):
+        parts = list(held or ())
+        encoder.put(b"items", b"%d" % len(parts))
+        for place, part in enumerate(parts):
+            encoder.add_part(part, "item", place)
+
+
+def write_set(encoder: Encoder, value: Any) -> None:
+    """Write an instance of a subclass of set, whose pickling has an order."""
+    cls = type(value)
+    encoder.put(b"object")
+    encoder.add_part(cls, "class", cls.__name__)
+    encoder.add(frozenset(value))
+    encoder.add_named(attributes_of(value), "attribute")
+
+
+def _taken_apart(value: Any) -> tuple[Any, ...]:
+    """Give what would make a copy: a function, its arguments, and a state."""
+    if isinstance(value, _CHANGING) or type(value).__module__ == "itertools":
+        msg = "it changes as it is used"
+        raise TypeError(msg)
+    reducer = copyreg.dispatch_table.get(type(value))
+    made = value.__reduce_ex__(4) if reducer is None else reducer(value)
+    if isinstance(made, str):
+        msg = "a name says nothing about what it stands for"
+        raise TypeError(msg)
+    if _is_its_attributes(type(value)):
+        return (*made[:2], _state_of(value), *made[3:])
+    return (*made, None)[:3] + tuple(made[3:])
+
+
+def _is_its_attributes(cls: type) -> bool:
+    """Tell whether the attributes are the state, and nothing says otherwise.
+
+    Slow tokenizers do, and keep the name of a file in place of what was in it.
+    """
+    return hasattr(cls, "convert_tokens_to_ids") or all(
+        getattr(cls, name) is getattr(object, name)
+        for name in ("__getstate__", "__reduce__", "__reduce_ex__")
+    )
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    """Give the attributes that count; of a fast tokenizer what its engine holds."""
+    state = attributes_of(value)
+    call = inspect.getattr_static(type(value), "__call__", None)
+    if isinstance(call, FunctionType) and library_of(call.__module__) is None:
+        for name in changed_attributes(call.__code__):
+            state.pop(name, None)  # working state, as a count of its calls
+    engine = state.get("_tokenizer")
+    if engine is not None and hasattr(value, "backend_tokenizer"):
+        for name in ("_tokenizer", "_vocab", "_merges"):  # the engine was made of these
+            state.pop(name, None)
+        # Not its padding and truncation: each call sets them as it likes.
+        for name in ("model", "normalizer", "pre_tokenizer", "post_processor"):
+            part = getattr(engine, name)
+            state[f"engine {name}"] = None if part is None else part.__getstate__()
+        added, splits = engine.get_added_tokens_decoder(), engine.encode_special_tokens
+        state["engine"] = type(engine), added, splits
+    return state
+
+
+def _describe(value: Any) -> str:
+    for kinds, words in _UNREADABLE:
+        if isinstance(value, kinds):
+            return words
+    return "an object whose state cannot be read"
+
+
+# The state of these could be had, but would be another each time.
+_RANDOM = (random.Random, np.random.RandomState, np.random.Generator, torch.Generator)
+_CHANGING = (*_RANDOM, np.random.BitGenerator, os._Environ)  # noqa: SLF001 - of os.environ
+
+_UNREADABLE: list[tuple[Any, str]] = [
+    (io.IOBase, "an open file"),
+    (socket.socket, "a socket"),
+    (_RANDOM, "a source of random numbers"),
+    (os._Environ, "the environment of this process"),  # noqa: SLF001 - as above
+    ((Generator, CoroutineType, AsyncGeneratorType), "a generator"),
+    ((type(threading.Lock()), type(threading.RLock())), "a lock"),
+    (Iterator, "an iterator"),
+]

@@ -1,0 +1,377 @@
+"""Digests of values: equal where they must be, different elsewhere."""
+
+import collections
+import copy
+import dataclasses
+import decimal
+import enum
+import functools
+import io
+import logging
+import operator
+import pathlib
+import re
+import types
+import weakref
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import scipy.special
+import torch
+import torch.nn.functional as F  # noqa: N812 - as its users call it
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from sklearn_torch_bridge._digest import digest
+from sklearn_torch_bridge._digest._encoder import Encoder
+from sklearn_torch_bridge._errors import FingerprintError
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = "1"
+
+
+Pair = collections.namedtuple("Pair", ["left", "right"])  # noqa: PYI024 - its pickling is meant
+OtherPair = collections.namedtuple("OtherPair", ["left", "right"])  # noqa: PYI024 - as above
+
+
+@dataclasses.dataclass
+class Options:
+    size: int = 1
+    names: list = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    size: int = 1
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Bag(set):
+    pass
+
+
+DIFFERENT = {
+    "None": None,
+    "True": True,
+    "1": 1,
+    "1.0": 1.0,
+    "-1": -1,
+    "'1'": "1",
+    "b'1'": b"1",
+    "bytearray": bytearray(b"1"),
+    "1j": 1j,
+    "1 + 0j": 1 + 0j,
+    "0.0": 0.0,
+    "-0.0": -0.0,
+    "2**70": 2**70,
+    "np.float64(1)": np.float64(1),
+    "np.float32(1)": np.float32(1),
+    "np.int64(1)": np.int64(1),
+    "np.str_": np.str_("1"),
+    "Text": Text("1"),
+    "array 0-d": np.array(1.0),
+    "array 1-d": np.array([1.0]),
+    "array 2-d": np.array([[1.0]]),
+    "array float32": np.array([1.0], "f4"),
+    "array of objects": np.array([1.0], object),
+    "array of structs": np.array([(1,)], [("a", "i4")]),
+    "array of other structs": np.array([(1,)], [("b", "i4")]),
+    "array of dates": np.array([1], "M8[s]"),
+    "array of other dates": np.array([1], "M8[ms]"),
+    "matrix": np.asmatrix([1.0]),
+    "masked array": np.ma.masked_array([1.0], [False]),
+    "another mask": np.ma.masked_array([1.0], [True]),
+    "tensor": torch.tensor([1.0]),
+    "tensor half": torch.tensor([1.0]).half(),
+    "tensor bfloat16": torch.tensor([1.0]).bfloat16(),
+    "tensor 0-d": torch.tensor(1.0),
+    "empty list": [],
+    "empty tuple": (),
+    "empty dict": {},
+    "empty set": set(),
+    "empty frozenset": frozenset(),
+    "empty str": "",
+    "empty bytes": b"",
+    "list of one": [1],
+    "list of a list": [[1]],
+    "list in order": [1, 2],
+    "nested here": [[1], 2],
+    "nested there": [[1, 2]],
+    "tuple nested here": ((1,), 2),
+    "tuple nested there": ((1, 2),),
+    "dict nested here": {"a": {"b": 1}, "c": 2},
+    "dict nested there": {"a": {"b": 1, "c": 2}},
+    "namespace nested here": types.SimpleNamespace(a=types.SimpleNamespace(b=1), c=2),
+    "namespace nested there": types.SimpleNamespace(a=types.SimpleNamespace(b=1, c=2)),
+    "deque nested here": collections.deque([collections.deque([1]), 2]),
+    "deque nested there": collections.deque([collections.deque([1, 2])]),
+    "list in another order": [2, 1],
+    "split here": ["ab", "c"],
+    "split there": ["a", "bc"],
+    "tuple": (1, 2),
+    "set": {1, 2},
+    "frozenset": frozenset({1, 2}),
+    "bag": Bag({1, 2}),
+    "dict": {"a": 1, "b": 2},
+    "dict in another order": {"b": 2, "a": 1},
+    "dict swapped": {"a": 2, "b": 1},
+    "dict with None": {"a": None},
+    "ordered dict": collections.OrderedDict(a=1, b=2),
+    "default dict": collections.defaultdict(int, a=1, b=2),
+    "another default": collections.defaultdict(float, a=1, b=2),
+    "deque": collections.deque([1, 2]),
+    "deque with a limit": collections.deque([1, 2], maxlen=2),
+    "named tuple": Pair(1, 2),
+    "other named tuple": OtherPair(1, 2),
+    "range": range(3),
+    "slice": slice(3),
+    "ellipsis": ...,
+    "not implemented": NotImplemented,
+    "enum": Color.RED,
+    "enum with an equal-looking value": Color.BLUE,
+    "enum class": Color,
+    "dataclass": Options(),
+    "dataclass with another field": Options(size=2),
+    "dataclass with slots": Slotted(),
+    "its other field": Slotted(2),
+    "namespace": types.SimpleNamespace(size=1),
+    "namespace of another name": types.SimpleNamespace(length=1),
+    "dtype": np.dtype("f4"),
+    "dtype big-endian": np.dtype(">f4"),
+    "dtype of torch": torch.float32,
+    "name of a dtype": "float32",
+    "device": torch.device("cpu"),
+    "device 0": torch.device("cpu", 0),
+    "layout": torch.strided,
+    "memory format": torch.channels_last,
+    "size": torch.Size([1, 2]),
+    "path": pathlib.PurePosixPath("1"),
+    "pattern": re.compile("1"),
+    "pattern with a flag": re.compile("1", re.IGNORECASE),
+    "decimal": decimal.Decimal(1),
+    "decimal with a nought": decimal.Decimal("1.0"),
+    "len": len,
+    "str.lower": str.lower,
+    "str.upper": str.upper,
+    "method of a str": "1".join,
+    "method of another str": "2".join,
+    "method of an int": (1).__add__,
+    "method of a class": dict.fromkeys,
+    "np.log": np.log,
+    "np.exp": np.exp,
+    "expit": scipy.special.expit,
+    "np.linalg.norm": np.linalg.norm,
+    "np.dot": np.dot,
+    "torch.relu": torch.relu,
+    "F.relu": F.relu,
+    "F.gelu": F.gelu,
+    "torch.Tensor.relu": torch.Tensor.relu,
+    "operator": torch.ops.aten.relu.default,
+    "operators": torch.ops.aten.relu,
+    "nn.ReLU": nn.ReLU,
+    "nn.GELU": nn.GELU,
+    "module of Python": types,
+    "another module of Python": enum,
+    "what the module is called": ("types", "types", ""),
+    "partial": functools.partial(F.softmax, dim=0),
+    "partial of another": functools.partial(F.log_softmax, dim=0),
+    "partial with another argument": functools.partial(F.softmax, dim=1),
+    "partial by position": functools.partial(F.softmax, 0),
+    "getter": operator.itemgetter(1),
+    "another getter": operator.itemgetter(2),
+    "weak reference": weakref.ref(Color),
+    "logger": logging.getLogger("a"),
+    "another logger": logging.getLogger("b"),
+    "buffer": io.BytesIO(b"1"),
+    "frame": pd.DataFrame({"a": [1]}),
+    "frame of floats": pd.DataFrame({"a": [1.0]}),
+    "frame of another column": pd.DataFrame({"b": [1]}),
+    "sparse array": scipy.sparse.csr_array([[1.0, 0.0]]),
+    "another sparse array": scipy.sparse.csr_array([[0.0, 1.0]]),
+    "scaler": StandardScaler(),
+    "scaler with a parameter": StandardScaler(with_mean=False),
+    "scaler fitted": StandardScaler().fit([[1.0], [2.0]]),
+    "scaler fitted to other data": StandardScaler().fit([[1.0], [3.0]]),
+    "scaler's method": StandardScaler().fit([[1.0], [2.0]]).transform,
+    "vectoriser": TfidfVectorizer().fit(["a bb"]),
+    "vectoriser of other words": TfidfVectorizer().fit(["a cc"]),
+}
+
+
+NOT_PICKLED = {
+    *("operator", "operators", "weak reference"),
+    *("masked array", "another mask"),  # copies have another fill value
+}
+
+
+def test_different_values_have_different_digests():
+    digests = {name: digest(value) for name, value in DIFFERENT.items()}
+    names = collections.defaultdict(list)
+    for name, found in digests.items():
+        names[found].append(name)
+    assert [same for same in names.values() if len(same) > 1] == []
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_copy_has_the_same_digest(name):
+    value = DIFFERENT[name]
+    expected = digest(value)
+    assert digest(value) == expected
+    if name not in NOT_PICKLED:
+        assert digest(cloudpickle.loads(cloudpickle.dumps(value))) == expected
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Sparse .* in beta:UserWarning"
+)  # as torch says once
+@pytest.mark.filterwarnings(
+    "ignore:torch.quantize_per_tensor:UserWarning"
+)  # and still used
+def test_layouts_of_tensors_differ_and_each_is_read():
+    values = torch.tensor([[1.0, 0.0], [2.0, 3.0]])
+    layouts = {
+        "strided": lambda x: x,
+        "coo": torch.Tensor.to_sparse,
+        "csr": torch.Tensor.to_sparse_csr,
+        "csc": torch.Tensor.to_sparse_csc,
+        "bsr": lambda x: x.to_sparse_bsr((1, 1)),
+        "bsc": lambda x: x.to_sparse_bsc((1, 1)),
+        "mkldnn": torch.Tensor.to_mkldnn,
+        "quantised": lambda x: torch.quantize_per_tensor(x, 0.5, 0, torch.quint8),
+    }
+    digests = {digest(make(values)) for make in layouts.values()}
+    digests |= {digest(make(values + 1)) for make in layouts.values()}
+    assert len(digests) == 2 * len(layouts)
+
+
+ATOMS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from([0.0, -0.0, 1.0, float("nan"), float("inf")]),
+    st.text("ab1", max_size=2),
+    st.binary(max_size=1),
+)
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.lists(inner, max_size=2).map(tuple),
+        st.dictionaries(ATOMS, inner, max_size=2),
+        st.frozensets(ATOMS, max_size=2),
+    ),
+    max_leaves=4,
+)
+
+
+def spelled(value):
+    """Write a value so that all that differs looks different."""
+    if isinstance(value, dict):
+        pairs = [f"{spelled(key)}:{spelled(item)}" for key, item in value.items()]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(map(spelled, value))})"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}({[*map(spelled, value)]})"
+    return repr(value)
+
+
+@given(VALUES, VALUES)
+def test_digests_are_equal_where_values_are(one, other):
+    assert (digest(one) == digest(other)) == (spelled(one) == spelled(other))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (1, "a"),
+        lambda: frozenset({1}),
+        lambda: re.compile("a"),
+        lambda: torch.Size([1, 2]),
+        lambda: range(3),
+    ],
+    ids=["tuple", "frozenset", "pattern", "size", "range"],
+)
+def test_constants_may_be_shared_or_not(make):
+    """As the compiler or a cache likes."""
+    one, other = make(), copy.deepcopy(make())
+    re.purge()
+    assert digest([one, one]) == digest([one, make()]) == digest([one, other])
+
+
+def test_memory_maps_count_as_arrays(tmp_path):
+    """joblib sends large arrays to its workers as such."""
+    np.save(tmp_path / "array.npy", np.arange(6))
+    mapped = np.load(tmp_path / "array.npy", mmap_mode="r")
+    assert digest(mapped) == digest(np.arange(6))
+
+
+PIECES = st.lists(
+    st.tuples(st.sampled_from([b"a", b"b", b"ab"]), st.binary(max_size=3)), max_size=3
+)
+
+
+@given(PIECES, PIECES)
+@example([(b"a", b"b")], [(b"ab", b"")])
+@example([(b"a", b"a"), (b"a", b"")], [(b"a", b"aa")])
+@example([(b"a", b"1"), (b"a", b"")], [(b"a", b"1:1a0:")])
+def test_pieces_do_not_run_into_each_other(one, other):
+    def written(pieces):
+        encoder = Encoder(lambda value: None, name="", advice="", lenient=False)
+        for kind, content in pieces:
+            encoder.put(kind, content)
+        return encoder.digest()
+
+    assert (written(one) == written(other)) == (one == other)
+
+
+def test_cycles_end():
+    def ring(length):
+        first = last = []
+        for _ in range(length):
+            last = [last]
+        first.append(last)
+        return first
+
+    assert digest(ring(1)) == digest(ring(1))
+    assert digest(ring(1)) != digest(ring(2))
+
+
+def test_lists_that_are_shared_are_told_from_equal_ones():
+    """Who changes one of them changes the other."""
+    one, other = [], []
+    found = {digest([one, one]), digest([one, other])}
+    found |= {digest([one, other, last]) for last in (one, other, [])}
+    assert len(found) == 5
+
+
+def test_identities_of_temporary_objects_are_not_taken_for_shared_ones():
+    class Fresh:
+        def __init__(self, numbers):
+            self.numbers = numbers
+
+        def __reduce__(self):
+            return Fresh, (list(self.numbers),)
+
+    values = [Fresh([number]) for number in range(100)]
+    assert digest(values) == digest(copy.deepcopy(values))
+    assert digest(values[:50]) != digest(values[50:])
+
+
+def test_a_value_nested_too_deeply_is_an_error():
+    deep = []
+    for _ in range(10_000):
+        deep = [deep]
+    with pytest.raises(FingerprintError, match="nested too deeply"):
+        digest(deep)
