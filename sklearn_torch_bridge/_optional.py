@@ -8,6 +8,7 @@ __all__ = ["import_optional", "is_installed"]
 
 _EXTRAS = {
     "matplotlib": "plot",
+    "safetensors": "safetensors",
     "sentence_transformers": "st",
     "tqdm": "progress",
     "transformers": "hf",
