@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["NotCopyableError", "copy_module"]
+__all__ = ["NotCopyableError", "copy_module", "is_state"]
 
 CopyTensor = Callable[[torch.Tensor], torch.Tensor]
 
@@ -173,7 +173,7 @@ class _Copier:
             self.memo[id(value)] = type(value)(map(self._copy, value))
         elif callable(value):
             return self._copy_callable(value)
-        elif _is_state(value):
+        elif is_state(value):
             self._copy_object(value)
         else:
             return value
@@ -238,7 +238,7 @@ def _refuse_foreign_code(part: nn.Module) -> None:
         raise NotCopyableError(msg)
 
 
-def _is_state(value: Any) -> bool:
+def is_state(value: Any) -> bool:
     """Tell objects that are nothing but what a forward may write to."""
     return type(value) is types.SimpleNamespace or (
         hasattr(value, "__dict__") and _is_plain(type(value), object)
