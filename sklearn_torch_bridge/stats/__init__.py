@@ -1,0 +1,44 @@
+"""Numbers that describe one set of embeddings, or compare two.
+
+================================================  ===================================
+question                                          function
+================================================  ===================================
+Did the embeddings change?                        `mmd_test`, `energy_test`
+Which features changed?                           `ks_drift`
+How far apart are two sets?                       `frechet_distance`
+Do two layers, or two models, say the same?       `cka`, `rsa`
+How many directions are used?                     `effective_rank`
+How many dimensions does the cloud have locally?  `intrinsic_dimension`
+Which rows are far from the rest?                 `mahalanobis`
+================================================  ===================================
+
+Every function takes arrays, frames, tensors and lists of them, with one embedding per
+row, and only reads them. Sums are made in float64, in blocks: float32 rows are never
+copied as a whole.
+"""
+
+from sklearn_torch_bridge.stats._distances import frechet_distance, mahalanobis
+from sklearn_torch_bridge.stats._geometry import effective_rank, intrinsic_dimension
+from sklearn_torch_bridge.stats._similarity import RSAResult, cka, rsa
+from sklearn_torch_bridge.stats._tests import (
+    KSDriftResult,
+    TwoSampleResult,
+    energy_test,
+    ks_drift,
+    mmd_test,
+)
+
+__all__ = [
+    "KSDriftResult",
+    "RSAResult",
+    "TwoSampleResult",
+    "cka",
+    "effective_rank",
+    "energy_test",
+    "frechet_distance",
+    "intrinsic_dimension",
+    "ks_drift",
+    "mahalanobis",
+    "mmd_test",
+    "rsa",
+]

@@ -1,0 +1,94 @@
+"""Kernels by name, with the bandwidth that rows ask for."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.metrics.pairwise import euclidean_distances
+
+from sklearn_torch_bridge.stats._rows import Doubles
+
+__all__ = [
+    "KERNELS",
+    "Kernel",
+    "check_kernel",
+    "distances",
+    "fit_kernel",
+]
+
+Kernel = Callable[[Doubles, Doubles], Doubles]
+"""Two blocks of rows -> a similarity for each pair of them, symmetric."""
+
+_NOISE = 4 * float(np.finfo(np.float64).eps)
+
+
+def check_kernel(kernel: Any) -> None:
+    """Refuse what is neither the name of a kernel nor a callable."""
+    if callable(kernel) or (isinstance(kernel, str) and kernel in KERNELS):
+        return
+    known = ", ".join(map(repr, KERNELS))
+    msg = f"`kernel` must be one of {known} or a callable, got {kernel!r}."
+    raise ValueError(msg)
+
+
+def fit_kernel(kernel: str | Kernel, sample: Doubles) -> tuple[Kernel, float | None]:
+    """Give the kernel, and its bandwidth where it has one, learnt from `sample`."""
+    if callable(kernel):
+        return partial(_checked, kernel=kernel), None
+    return KERNELS[kernel](sample)
+
+
+def distances(A: Doubles, B: Doubles, *, squared: bool = False) -> Doubles:
+    """Measure all pairs by one matrix product; what it cannot tell from 0 is 0."""
+    found: Doubles = euclidean_distances(A, B, squared=True)
+    largest = [np.square(rows).sum(1).max() for rows in (A, B)]
+    found[found <= _NOISE * sum(largest)] = 0.0
+    return found if squared else np.sqrt(found, out=found)
+
+
+def _checked(A: Doubles, B: Doubles, *, kernel: Kernel) -> Doubles:
+    """Call a kernel of the user's, and give what it returns in memory of our own."""
+    found = np.array(kernel(A, B), dtype=np.float64)
+    if found.shape != (len(A), len(B)) or not np.isfinite(found).all():
+        msg = (
+            "`kernel` must return finite values of shape (rows of the first block, "
+            f"rows of the second) = ({len(A)}, {len(B)}), got shape {found.shape}."
+        )
+        raise ValueError(msg)
+    return found
+
+
+def _linear(_sample: Doubles) -> tuple[Kernel, None]:
+    return _dot, None
+
+
+def _rbf(sample: Doubles) -> tuple[Kernel, float]:
+    squares = distances(sample, sample, squared=True)
+    pairs = squares[np.tri(len(sample), k=-1, dtype=bool)]
+    apart = pairs[pairs > 0]
+    if not apart.size:
+        msg = (
+            f"the bandwidth of `kernel`='rbf' needs rows that differ; the "
+            f"{len(sample)} rows looked at are equal."
+        )
+        raise ValueError(msg)
+    bandwidth = float(np.sqrt(np.median(apart, overwrite_input=True)))
+    return partial(_gaussian, bandwidth=bandwidth), bandwidth
+
+
+def _dot(A: Doubles, B: Doubles) -> Doubles:
+    return A @ B.T
+
+
+def _gaussian(A: Doubles, B: Doubles, *, bandwidth: float) -> Doubles:
+    exponent = distances(A, B, squared=True)
+    exponent /= -2 * bandwidth**2
+    return np.exp(exponent, out=exponent)
+
+
+KERNELS: dict[str, Callable[[Doubles], tuple[Kernel, float | None]]] = {
+    "rbf": _rbf,
+    "linear": _linear,
+}
+"""What the parameter `kernel` may name."""

@@ -1,0 +1,413 @@
+"""Tests of whether two sets of embeddings come from one distribution."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control, ks_2samp, permutation_test
+
+from sklearn_torch_bridge._base import check_positive_int, one_of
+from sklearn_torch_bridge.stats._kernels import (
+    Kernel,
+    check_kernel,
+    distances,
+    fit_kernel,
+)
+from sklearn_torch_bridge.stats._rows import (
+    Doubles,
+    check_columns,
+    make_generator,
+    sample_rows,
+)
+
+__all__ = ["KSDriftResult", "TwoSampleResult", "energy_test", "ks_drift", "mmd_test"]
+
+_BATCH_BYTES = 2**25
+
+
+# Its parameters are the fields, which numpydoc cannot read off the source.
+@dataclass(frozen=True)
+class TwoSampleResult:  # numpydoc ignore=PR02
+    """Hold what a two-sample test found; unpacks as ``statistic, pvalue``.
+
+    Parameters
+    ----------
+    statistic : float
+        How far apart the sets are.
+    pvalue : float
+        The share of permutations with a statistic at least as large, the observed one
+        included.
+    n_resamples : int
+        Permutations made; all there are where that is fewer than were asked for.
+    n_rows : tuple of int
+        Rows of `X` and of `Y` that were looked at.
+    is_subsample : bool
+        Whether those are fewer rows than were given, because of `max_rows`.
+    bandwidth : float or None
+        Of the kernel ``"rbf"``.
+    """
+
+    statistic: float
+    pvalue: float
+    n_resamples: int
+    n_rows: tuple[int, int]
+    is_subsample: bool
+    bandwidth: float | None
+
+    def __iter__(self) -> Iterator[float]:
+        yield self.statistic
+        yield self.pvalue
+
+
+# eq=False: arrays have no single answer. Parameters: as above.
+@dataclass(frozen=True, eq=False)
+class KSDriftResult:  # numpydoc ignore=PR02
+    """Hold one test a feature; unpacks as ``statistic, pvalue``.
+
+    Parameters
+    ----------
+    statistic : ndarray of shape (n_features,)
+        The largest distance between the two empirical distribution functions, from 0
+        to 1.
+    pvalue : ndarray of shape (n_features,)
+        Adjusted for the number of features, unless `method` is None.
+    raw_pvalue : ndarray of shape (n_features,)
+        As of each test alone.
+    method : {"bh", "by"} or None
+        How p-values were adjusted.
+    n_rows : tuple of int
+        Rows of `X` and of `Y`.
+    """
+
+    statistic: Doubles
+    pvalue: Doubles
+    raw_pvalue: Doubles
+    method: str | None
+    n_rows: tuple[int, int]
+
+    def __iter__(self) -> Iterator[Doubles]:
+        yield self.statistic
+        yield self.pvalue
+
+
+def mmd_test(
+    X: Any,
+    Y: Any,
+    *,
+    kernel: str | Kernel = "rbf",
+    n_resamples: int = 999,
+    random_state: Any = None,
+    max_rows: int | None = 2_000,
+) -> TwoSampleResult:
+    r"""Test whether two sets of embeddings have one distribution, by kernel means.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples_X, n_features)
+        One embedding per row, at least two.
+    Y : array-like of shape (n_samples_Y, n_features)
+        The other set, over the same columns.
+    kernel : {"rbf", "linear"} or callable, default="rbf"
+        ``"rbf"`` sees every difference; its bandwidth is the root of the median squared
+        distance of all pairs of rows looked at. ``"linear"`` sees means alone. A
+        callable takes two blocks of rows and returns a similarity for each pair.
+    n_resamples : int, default=999
+        Permutations. The smallest p-value is ``1 / (n_resamples + 1)``.
+    random_state : None, int, Generator or RandomState, default=None
+        Of the permutations and of the rows taken where there are more than
+        `max_rows`. None differs from call to call.
+    max_rows : int or None, default=2000
+        Rows of each set to look at. Of a larger set so many are drawn at random, and
+        the result says so. None looks at all.
+
+    Returns
+    -------
+    result : TwoSampleResult
+        With `statistic`, `pvalue` and what was computed.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows, a value is not finite, the columns differ, or
+        for ``"rbf"`` all rows are equal.
+
+    See Also
+    --------
+    energy_test : The same question, with distances and no bandwidth.
+    ks_drift : Tell which features differ.
+
+    Notes
+    -----
+    The statistic is the unbiased estimate of the squared maximum mean discrepancy,
+    :math:`\mathrm{MMD}_u^2` [1]_, which may be below zero:
+
+    .. math:: \operatorname{mean}_{i \ne j} k(x_i, x_j)
+              + \operatorname{mean}_{i \ne j} k(y_i, y_j)
+              - 2 \operatorname{mean}_{i, j} k(x_i, y_j)
+
+    with :math:`k(x, y) = \exp(-|x - y|^2 / 2 \sigma^2)` for ``"rbf"``. The p-value
+    comes from permuting the pooled rows, by `scipy.stats.permutation_test`: under the
+    null it is right at every sample size.
+
+    Unchanged by the order of rows (but for the permutations drawn), by shifting and
+    rotating both sets alike, and for ``"rbf"`` by scaling them. With
+    ``n = n_rows[0] + n_rows[1]`` it takes ``n**2 * (n_features + n_resamples)``
+    operations and ``20 * n**2`` bytes: 0.3 GB at the default `max_rows`.
+
+    Rows must be independent: windows of one video, or sentences of one text, give too
+    small a p-value. With a very large sample any difference is significant, however
+    small; look at the statistic, too.
+
+    References
+    ----------
+    .. [1] A. Gretton et al., "A kernel two-sample test", Journal of Machine Learning
+       Research 13, 2012, pp. 723-773.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_bridge.stats import mmd_test
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(60, 8)), rng.normal(size=(50, 8))
+    >>> mmd_test(X, Y, random_state=0).pvalue > 0.05
+    True
+    >>> mmd_test(X, Y + 0.5, random_state=0).pvalue
+    0.001
+    """
+    check_kernel(kernel)
+    pool = _Pool(X, Y, max_rows=max_rows, random_state=random_state)
+    # Named kernels see no shift; about the middle they round least.
+    rows = pool.rows if callable(kernel) else pool.rows - pool.rows.mean(0)
+    similar, bandwidth = fit_kernel(kernel, rows)
+    similarity = similar(rows, rows)
+    np.fill_diagonal(similarity, 0.0)
+    m, n = pool.n_rows
+    weights = (1 / (m * (m - 1)), 1 / (n * (n - 1)), -2 / (m * n))
+    return pool.permute(similarity, weights, n_resamples, bandwidth=bandwidth)
+
+
+def energy_test(
+    X: Any,
+    Y: Any,
+    *,
+    n_resamples: int = 999,
+    random_state: Any = None,
+    max_rows: int | None = 2_000,
+) -> TwoSampleResult:
+    r"""Test whether two sets of embeddings have one distribution, by distances.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples_X, n_features)
+        One embedding per row, at least two.
+    Y : array-like of shape (n_samples_Y, n_features)
+        The other set, over the same columns.
+    n_resamples : int, default=999
+        Permutations. The smallest p-value is ``1 / (n_resamples + 1)``.
+    random_state : None, int, Generator or RandomState, default=None
+        Of the permutations and of the rows taken where there are more than
+        `max_rows`. None differs from call to call.
+    max_rows : int or None, default=2000
+        Rows of each set to look at. Of a larger set so many are drawn at random, and
+        the result says so. None looks at all.
+
+    Returns
+    -------
+    result : TwoSampleResult
+        With `statistic`, `pvalue` and what was computed.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows, a value is not finite, or the columns differ.
+
+    See Also
+    --------
+    mmd_test : The same question, with a kernel.
+    scipy.stats.energy_distance : For one feature, the root of this statistic.
+
+    Notes
+    -----
+    The statistic is the (squared) energy distance [1]_, from 0:
+
+    .. math:: 2 \operatorname{mean}_{i, j} |x_i - y_j|
+              - \operatorname{mean}_{i, j} |x_i - x_j|
+              - \operatorname{mean}_{i, j} |y_i - y_j|
+
+    The p-value comes from permuting the pooled rows, by
+    `scipy.stats.permutation_test`: under the null it is right at every sample size.
+
+    Unchanged by the order of rows (but for the permutations drawn), by shifting and
+    rotating both sets alike; scaling both by :math:`c` scales the statistic by
+    :math:`c` and leaves the p-value. With ``n = n_rows[0] + n_rows[1]`` it takes
+    ``n**2 * (n_features + n_resamples)`` operations and ``10 * n**2`` bytes: 0.2 GB at
+    the default `max_rows`.
+
+    There is nothing to choose, and heavy tails are fine. It sees shifts best; for
+    changes of spread or shape alone `mmd_test` has more power in many dimensions. Rows
+    must be independent.
+
+    References
+    ----------
+    .. [1] G. J. Székely and M. L. Rizzo, "Energy statistics: A class of statistics
+       based on distances", Journal of Statistical Planning and Inference 143, 2013,
+       pp. 1249-1272.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_bridge.stats import energy_test
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(60, 8)), rng.normal(size=(50, 8))
+    >>> energy_test(X, Y + 0.5, random_state=0).pvalue
+    0.001
+    """
+    pool = _Pool(X, Y, max_rows=max_rows, random_state=random_state)
+    rows = pool.rows - pool.rows.mean(0)  # where the distances round least
+    m, n = pool.n_rows
+    weights = (-1 / m**2, -1 / n**2, 2 / (m * n))
+    return pool.permute(distances(rows, rows), weights, n_resamples)
+
+
+def ks_drift(X: Any, Y: Any, *, method: str | None = "bh") -> KSDriftResult:
+    r"""Test each feature for a difference between two sets, and adjust the p-values.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples_X, n_features)
+        One embedding per row, at least two.
+    Y : array-like of shape (n_samples_Y, n_features)
+        The other set, over the same columns.
+    method : {"bh", "by"} or None, default="bh"
+        How to adjust for the number of features, so that of the features called
+        different at most that share is wrong on average: Benjamini and Hochberg [1]_,
+        or Benjamini and Yekutieli, which holds for any dependence between features.
+        None adjusts nothing.
+
+    Returns
+    -------
+    result : KSDriftResult
+        With arrays `statistic`, `pvalue` (adjusted) and `raw_pvalue`, one entry a
+        feature.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows, a value is not finite, or the columns differ.
+
+    See Also
+    --------
+    mmd_test : One answer for all features together.
+    scipy.stats.ks_2samp : The test of one feature.
+
+    Notes
+    -----
+    Each feature is tested by `scipy.stats.ks_2samp` (exact up to 10,000 rows a set)
+    and the p-values are adjusted by `scipy.stats.false_discovery_control`. With ties,
+    as in a feature of few distinct values, p-values are too large rather than too
+    small; a feature that is constant, and equal in both sets, has ``pvalue`` 1.
+
+    Unchanged by the order of rows and by any increasing function of a feature. Costs
+    one sort of each feature: 8 s for two sets of 50,000 rows of 768 features on two
+    cores.
+
+    It looks at one axis at a time, and rotating an embedding changes the answer: a
+    change spread thinly over all features, or one of their correlations, is seen by
+    `mmd_test` and not here. The features of embeddings depend on each other; in
+    practice ``"bh"`` holds its promise then, ``"by"`` does so always.
+
+    References
+    ----------
+    .. [1] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate: A
+       practical and powerful approach to multiple testing", Journal of the Royal
+       Statistical Society B 57, 1995, pp. 289-300.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_bridge.stats import ks_drift
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(90, 3)), rng.normal(size=(90, 3))
+    >>> Y[:, 1] += 1
+    >>> ks_drift(X, Y).pvalue < 0.05
+    array([False,  True, False])
+    """
+    one_of(None, "bh", "by")("method", method)
+    first, second = check_columns(X, Y, min_rows=(2, 2))
+    columns = zip(first.T, second.T, strict=True)
+    found = [ks_2samp(x.astype(float), y.astype(float)) for x, y in columns]
+    raw = np.array([test.pvalue for test in found], dtype=np.float64)
+    return KSDriftResult(
+        statistic=np.array([test.statistic for test in found], dtype=np.float64),
+        pvalue=raw if method is None else false_discovery_control(raw, method=method),
+        raw_pvalue=raw,
+        method=method,
+        n_rows=(len(first), len(second)),
+    )
+
+
+class _Pool:
+    """The rows looked at of both sets, one below the other, in float64."""
+
+    def __init__(
+        self, X: Any, Y: Any, *, max_rows: int | None, random_state: Any
+    ) -> None:
+        first, second = check_columns(X, Y, min_rows=(2, 2))
+        self.generator = make_generator(random_state)
+        taken = [
+            Z[sample_rows(len(Z), max_rows, self.generator)] for Z in (first, second)
+        ]
+        self.rows: Doubles = np.concatenate(taken, dtype=np.float64)
+        self.n_rows = (len(taken[0]), len(taken[1]))
+        self.is_subsample = len(self.rows) < len(first) + len(second)
+
+    def permute(
+        self,
+        pairs: Doubles,
+        weights: tuple[float, float, float],
+        n_resamples: int,
+        *,
+        bandwidth: float | None = None,
+    ) -> TwoSampleResult:
+        """Weigh the sums of `pairs` within X, within Y and between; permute rows."""
+        check_positive_int("n_resamples", n_resamples)
+        n_rows, rows = self.n_rows[0], np.arange(len(self.rows))
+        result = permutation_test(
+            (rows[:n_rows], rows[n_rows:]),
+            _weighted_sums(pairs, weights),
+            vectorized=True,
+            n_resamples=n_resamples,
+            batch=max(1, _BATCH_BYTES // (8 * len(rows))),
+            alternative="greater",
+            axis=-1,
+            random_state=self.generator,
+        )
+        return TwoSampleResult(
+            statistic=float(result.statistic),
+            pvalue=float(result.pvalue),
+            n_resamples=len(result.null_distribution),
+            n_rows=self.n_rows,
+            is_subsample=self.is_subsample,
+            bandwidth=bandwidth,
+        )
+
+
+def _weighted_sums(
+    pairs: Doubles, weights: tuple[float, float, float]
+) -> Callable[..., Doubles]:
+    """Make the statistic: positions of X, one split a row -> a weighted sum."""
+    within_X, within_Y, between = weights
+    by_row = pairs.sum(1)
+
+    def statistic(X: NDArray[np.intp], _Y: NDArray[np.intp], *, axis: int) -> Doubles:
+        chosen = np.zeros((*X.shape[:-1], len(pairs)))
+        np.put_along_axis(chosen, X, 1.0, axis)
+        sum_X = ((chosen @ pairs) * chosen).sum(axis)
+        sum_between = chosen @ by_row - sum_X
+        sum_Y = by_row.sum() - 2 * sum_between - sum_X
+        total: Doubles = within_X * sum_X + within_Y * sum_Y + between * sum_between
+        return total
+
+    return statistic
