@@ -1,0 +1,24 @@
+"""Pictures of embeddings: values first, drawn by ``plot`` (extra ``plot``).
+
+Displays as scikit-learn has them. ``from_estimator`` and ``from_embeddings`` compute
+the values and draw nothing, so that they need no matplotlib; ``plot`` draws them, on
+axes of its own or on given ones, and sets ``ax_`` and ``figure_``. What colours tell
+is told by marks, fills or numbers as well, for readers who see them differently and
+for print in grey.
+"""
+
+from sklearn_torch_bridge.inspection._drift import DriftDisplay
+from sklearn_torch_bridge.inspection._embedding import EmbeddingDisplay
+from sklearn_torch_bridge.inspection._layer_scores import (
+    LayerScoreDisplay,
+    layer_scores,
+)
+from sklearn_torch_bridge.inspection._similarity import SimilarityDisplay
+
+__all__ = [
+    "DriftDisplay",
+    "EmbeddingDisplay",
+    "LayerScoreDisplay",
+    "SimilarityDisplay",
+    "layer_scores",
+]

@@ -1,0 +1,231 @@
+"""Which features differ between two sets of rows."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from sklearn_torch_bridge.inspection._style import (
+    COLORS,
+    axes_for,
+    inches_of,
+    name_ticks,
+)
+from sklearn_torch_bridge.stats import KSDriftResult, ks_drift
+
+__all__ = ["DriftDisplay"]
+
+_INCHES_A_FEATURE, _TALLEST = 0.26, 11.0
+
+
+class DriftDisplay:
+    """Show which features differ between two sets, and how surely.
+
+    Parameters
+    ----------
+    result : KSDriftResult
+        What `sklearn_torch_bridge.stats.ks_drift` found.
+    feature_names : list of str
+        One name a feature.
+    level : float, default=0.05
+        The adjusted p-value up to which a feature counts as drifted.
+
+    Attributes
+    ----------
+    drifted : ndarray of bool of shape (n_features,)
+        Whether each feature's adjusted p-value is at most `level`.
+    order : ndarray of int of shape (n_features,)
+        Features from the largest statistic to the smallest.
+    ax_ : matplotlib Axes
+        What was drawn on. After `plot`.
+    figure_ : matplotlib Figure
+        The figure of the axes. After `plot`.
+
+    See Also
+    --------
+    sklearn_torch_bridge.stats.ks_drift : The test, and when not to take it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_bridge.inspection import DriftDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> X, Y = rng.normal(size=(90, 3)), rng.normal(size=(90, 3))
+    >>> Y[:, 1] += 1
+    >>> DriftDisplay.from_embeddings(X, Y).drifted
+    array([False,  True, False])
+    """
+
+    def __init__(
+        self, result: KSDriftResult, feature_names: list[str], *, level: float = 0.05
+    ) -> None:
+        self.result = result
+        self.feature_names = feature_names
+        self.level = level
+        self.drifted = result.pvalue <= level
+        self.order = np.argsort(-result.statistic, kind="stable")
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: Any,
+        Y: Any,
+        *,
+        method: str | None = "bh",
+        level: float = 0.05,
+    ) -> Self:
+        """Embed two sets of rows by a transformer, and compare what it gives.
+
+        Parameters
+        ----------
+        estimator : transformer
+            A `TorchFeatureExtractor`, or any fitted transformer or Pipeline.
+        X : array-like or sequence of length n_samples_X
+            Rows of one set.
+        Y : array-like or sequence of length n_samples_Y
+            Rows of the other.
+        method : {"bh", "by"} or None, default="bh"
+            How p-values are adjusted.
+        level : float, default=0.05
+            The adjusted p-value up to which a feature counts as drifted.
+
+        Returns
+        -------
+        display : DriftDisplay
+            Not drawn yet.
+        """
+        first, second = estimator.transform(X), estimator.transform(Y)
+        return cls.from_embeddings(
+            first,
+            second,
+            method=method,
+            level=level,
+            feature_names=_names_out(estimator),
+        )
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        X: Any,
+        Y: Any,
+        *,
+        method: str | None = "bh",
+        level: float = 0.05,
+        feature_names: Sequence[str] | None = None,
+    ) -> Self:
+        """Compare two sets of embeddings feature by feature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, n_features)
+            One embedding per row.
+        Y : array-like of shape (n_samples_Y, n_features)
+            The other set, over the same columns.
+        method : {"bh", "by"} or None, default="bh"
+            How p-values are adjusted.
+        level : float, default=0.05
+            The adjusted p-value up to which a feature counts as drifted.
+        feature_names : sequence of str, default=None
+            One name a feature. None takes those of a frame, or numbers.
+
+        Returns
+        -------
+        display : DriftDisplay
+            Not drawn yet.
+
+        Raises
+        ------
+        ValueError
+            If `level` is not between 0 and 1, the number of names is another than
+            that of features, or what `ks_drift` raises.
+        """
+        if not 0 < level < 1:
+            msg = f"`level` must be between 0 and 1, got {level!r}."
+            raise ValueError(msg)
+        result = ks_drift(X, Y, method=method)
+        n_features = len(result.statistic)
+        given = getattr(X, "columns", None) if feature_names is None else feature_names
+        names = [str(name) for name in (range(n_features) if given is None else given)]
+        if len(names) != n_features:
+            msg = (
+                f"`feature_names` must name each of the {n_features} features, got "
+                f"{len(names)} names."
+            )
+            raise ValueError(msg)
+        return cls(result, names, level=level)
+
+    def plot(self, ax: Any = None, *, max_features: int = 20) -> Self:
+        """Draw the features of largest statistic; those that drifted are filled.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        max_features : int, default=20
+            How many features to draw.
+
+        Returns
+        -------
+        display : DriftDisplay
+            Itself, with `ax_` and `figure_`.
+        """
+        shown = self.order[:max_features]
+        height = min(_TALLEST, 1.5 + _INCHES_A_FEATURE * len(shown))
+        names = [self.feature_names[feature] for feature in shown]
+        width = 5.5 + inches_of(names)
+        ax = axes_for(ax, width=width, height=height, caller=type(self).__name__)
+        places, statistic = np.arange(len(shown)), self.result.statistic[shown]
+        ax.hlines(places, 0, statistic, color=COLORS[0], linewidth=1)
+        drifted = self.drifted[shown]
+        for chosen, fill in ((drifted, COLORS[0]), (~drifted, "white")):
+            ax.plot(
+                statistic[chosen],
+                places[chosen],
+                "o",
+                color=COLORS[0],
+                markerfacecolor=fill,
+            )
+        name_ticks(ax, "y", names)
+        self._name_pvalues(ax, shown)
+        ax.set_xlim(0, max(0.05, 1.08 * float(statistic.max(initial=0.0))))
+        ax.set_ylim(len(shown) - 0.5, -0.5)
+        ax.set_xlabel("Kolmogorov-Smirnov statistic")
+        ax.set_title(self._summary(len(shown)), loc="left", fontsize=10)
+        ax.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _name_pvalues(self, ax: Any, shown: NDArray[Any]) -> None:
+        """Write the p-value of each feature at the right."""
+        size = ax.get_yticklabels()[0].get_fontsize() if len(shown) else None
+        side = ax.secondary_yaxis("right")
+        ticks = ax.get_yticks()
+        pvalues = [_in_words(self.result.pvalue[shown[int(k)]]) for k in ticks]
+        side.set_yticks(ticks, pvalues, fontsize=size)
+        side.tick_params(length=0)
+        side.spines["right"].set_visible(False)
+        adjusted = "p-value" if self.result.method is None else "adjusted p-value"
+        side.set_ylabel(adjusted)
+
+    def _summary(self, n_shown: int) -> str:
+        n_features = len(self.drifted)
+        found = f"{self.drifted.sum():,} of {n_features:,} features drifted"
+        if n_shown < n_features:
+            found = f"{found}; the {n_shown} farthest"
+        return f"{found}\n(filled: p ≤ {self.level:g})"
+
+
+def _names_out(estimator: Any) -> Any:
+    """Give the names of the columns where the estimator has learnt them."""
+    try:
+        return estimator.get_feature_names_out()
+    except (AttributeError, NotFittedError):
+        return None
+
+
+def _in_words(pvalue: float) -> str:
+    return f"{pvalue:.3f}" if pvalue >= 1e-3 else f"{pvalue:.0e}"  # noqa: PLR2004 - digits

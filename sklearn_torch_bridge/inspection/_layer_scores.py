@@ -1,0 +1,328 @@
+"""Which layer is best: scores by layer, of a search or of one pass."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.model_selection import check_cv, cross_val_score
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge.inspection._by_layer import embeddings_by_layer, layer_name
+from sklearn_torch_bridge.inspection._style import (
+    COLORS,
+    GREY,
+    axes_for,
+    inches_of,
+    name_ticks,
+    room,
+    short_names,
+)
+
+__all__ = ["LayerScoreDisplay", "layer_scores"]
+
+_INCHES_A_LAYER, _TALLEST = 0.3, 11.0
+
+
+class LayerScoreDisplay:
+    """Show how well each layer does, with the spread over folds.
+
+    Parameters
+    ----------
+    layers : list of str
+        One name a layer, from the first to the last.
+    scores : ndarray of shape (n_layers, n_folds)
+        The score of each layer on each fold; greater is better.
+    score_name : str, default="score"
+        What the scores are.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_layers,)
+        Over folds.
+    std : ndarray of shape (n_layers,)
+        Standard deviation over folds (with ``ddof=0``, as scikit-learn's searches).
+    best_layer : str
+        The name of the layer with the greatest mean.
+    ax_ : matplotlib Axes
+        What was drawn on. After `plot`.
+    figure_ : matplotlib Figure
+        The figure of the axes. After `plot`.
+
+    See Also
+    --------
+    layer_scores : Score every layer in one pass over the rows.
+
+    Notes
+    -----
+    Folds share most of their training rows, so that their spread says how much the
+    score depends on the rows, not whether two layers differ. The best of many layers
+    looks better than it is: score it again on rows that were not used to choose it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_torch_bridge.inspection import LayerScoreDisplay
+    >>> scores = np.array([[0.6, 0.7], [0.8, 0.9]])
+    >>> LayerScoreDisplay(["layer.0", "layer.1"], scores).best_layer
+    'layer.1'
+    """
+
+    def __init__(
+        self, layers: list[str], scores: NDArray[Any], *, score_name: str = "score"
+    ) -> None:
+        self.layers = layers
+        self.scores = scores
+        self.score_name = score_name
+        self.mean = np.mean(scores, axis=1)
+        self.std = np.std(scores, axis=1)
+        known = np.where(np.isnan(self.mean), -np.inf, self.mean)
+        self.best_layer = layers[int(known.argmax())]
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        param: str | None = None,
+        metric: str | None = None,
+    ) -> Self:
+        """Read the scores off a fitted search over layers.
+
+        Parameters
+        ----------
+        estimator : GridSearchCV or alike
+            Fitted, with `layer` of an extractor among its parameters. Of several
+            candidates with the same layer the best counts.
+        param : str, default=None
+            Name of the parameter, such as ``"torchfeatureextractor__layer"``. None
+            takes the one that ends in ``layer``.
+        metric : str, default=None
+            With several metrics, which one. None takes that of ``refit``.
+
+        Returns
+        -------
+        display : LayerScoreDisplay
+            Not drawn yet.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or several, or no such metric.
+        """
+        check_is_fitted(estimator, "cv_results_")
+        results = estimator.cv_results_
+        refit = getattr(estimator, "refit", None)
+        metric = metric or (refit if isinstance(refit, str) else "score")
+        if f"mean_test_{metric}" not in results:
+            prefix = "mean_test_"
+            known = [k.removeprefix(prefix) for k in results if k.startswith(prefix)]
+            names = ", ".join(map(repr, known))
+            msg = f"`metric` must be one of {names}, got {metric!r}."
+            raise ValueError(msg)
+        best = _best_candidates(results, _layer_param(results, param), metric)
+        folds = [results[f"split{k}_test_{metric}"] for k in range(estimator.n_splits_)]
+        scoring = getattr(estimator, "scoring", None)
+        named = metric if metric != "score" or not isinstance(scoring, str) else scoring
+        scores = np.stack(folds, axis=1)[list(best.values())]
+        return cls(list(best), scores, score_name=named)
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        embeddings: Mapping[str, Any],
+        y: Any,
+        estimator: BaseEstimator,
+        *,
+        cv: Any = 5,
+        scoring: Any = None,
+    ) -> Self:
+        """Cross-validate an estimator on the embeddings of each layer.
+
+        Parameters
+        ----------
+        embeddings : mapping of str to array-like of shape (n_samples, n_features)
+            Names of layers to what they made of the same rows.
+        y : array-like of shape (n_samples,)
+            What to predict.
+        estimator : scikit-learn estimator
+            Cloned for each layer and fold.
+        cv : int, splitter or iterable, default=5
+            As in `sklearn.model_selection.cross_val_score`; the same folds for every
+            layer.
+        scoring : str or callable, default=None
+            As in `sklearn.model_selection.cross_val_score`.
+
+        Returns
+        -------
+        display : LayerScoreDisplay
+            Not drawn yet.
+        """
+        if not embeddings:
+            msg = "`embeddings` must name at least one layer, got none."
+            raise ValueError(msg)
+        first = next(iter(embeddings.values()))
+        folds = check_cv(cv, y, classifier=is_classifier(estimator))
+        splits = list(folds.split(first, y))  # once, also where they are drawn
+        scores = [
+            cross_val_score(clone(estimator), Z, y, cv=splits, scoring=scoring)
+            for Z in embeddings.values()
+        ]
+        named = scoring if isinstance(scoring, str) else "score"
+        return cls(list(embeddings), np.array(scores), score_name=named)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the scores as columns, for ``pandas.DataFrame`` or any table.
+
+        Returns
+        -------
+        table : dict of str to list
+            ``layer``, ``mean``, ``std``, and one ``split<i>`` a fold.
+        """
+        folds = {f"split{k}": fold.tolist() for k, fold in enumerate(self.scores.T)}
+        columns = {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {"layer": list(self.layers), **columns, **folds}
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw a line a layer: folds as dots, the mean and its standard deviation.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        display : LayerScoreDisplay
+            Itself, with `ax_` and `figure_`.
+        """
+        n_layers = len(self.layers)
+        height = min(_TALLEST, 1.3 + _INCHES_A_LAYER * n_layers)
+        width = 5.0 + inches_of(self.layers)
+        ax = axes_for(ax, width=width, height=height, caller=type(self).__name__)
+        name_ticks(ax, "y", self.layers)
+        mark = min(7.0, max(2.5, 0.6 * room(ax, "y", n_layers)))
+        places = np.arange(n_layers)
+        best = places == self.layers.index(self.best_layer)
+        for fold in self.scores.T:
+            ax.plot(fold, places, "|", color=GREY, markersize=mark, zorder=1)
+        ax.plot(self.mean, places, "-", color=COLORS[0], linewidth=1, zorder=2)
+        for chosen, fill in ((best, COLORS[0]), (~best, "white")):
+            ax.errorbar(
+                self.mean[chosen],
+                places[chosen],
+                xerr=self.std[chosen],
+                fmt="o",
+                color=COLORS[0],
+                markerfacecolor=fill,
+                markersize=mark,
+                capsize=mark / 2,
+                zorder=3,
+            )
+        ax.set_ylim(n_layers - 0.5, -0.5)  # the first layer on top
+        ax.set_xlabel(f"{self.score_name}\n(mean ± std; dashes are folds)")
+        top = short_names(self.layers)[self.layers.index(self.best_layer)]
+        title = f"best: {top}, {self.mean[best][0]:.3g}"
+        ax.set_title(title, loc="left", fontsize=10)
+        ax.grid(axis="x", alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def layer_scores(
+    extractor: TorchFeatureExtractor,
+    X: Any,
+    y: Any,
+    estimator: BaseEstimator,
+    *,
+    cv: Any = 5,
+    scoring: Any = None,
+) -> LayerScoreDisplay:
+    """Score every layer of a model in one pass over the rows.
+
+    Parameters
+    ----------
+    extractor : TorchFeatureExtractor
+        Its `layer` says which layers: a list of names, or a glob such as
+        ``"encoder.layer.*"``. It is cloned.
+    X : array-like or sequence of length n_samples
+        The rows.
+    y : array-like of shape (n_samples,)
+        What to predict.
+    estimator : scikit-learn estimator
+        What predicts `y` from the embeddings of one layer.
+    cv : int, splitter or iterable, default=5
+        As in `sklearn.model_selection.cross_val_score`; the same folds for every
+        layer.
+    scoring : str or callable, default=None
+        As in `sklearn.model_selection.cross_val_score`.
+
+    Returns
+    -------
+    display : LayerScoreDisplay
+        With the scores as a table (`to_dict`) and as a picture (`plot`).
+
+    See Also
+    --------
+    LayerScoreDisplay.from_estimator : The same of a search, which tunes more.
+
+    Notes
+    -----
+    Every row goes through the model once, for all layers and folds together, and the
+    embeddings of all layers are in memory at once. An extractor learns nothing from
+    rows, so that this is what a search over `layer` finds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn_torch_bridge import TorchFeatureExtractor
+    >>> from sklearn_torch_bridge.inspection import layer_scores
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(60, 4)).astype("float32")
+    >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Softmax(dim=1))
+    >>> extractor = TorchFeatureExtractor(model, layer="*")
+    >>> found = layer_scores(extractor, X, X[:, 0] > 0, LogisticRegression())
+    >>> found.best_layer
+    '0'
+    """
+    embeddings = embeddings_by_layer(extractor, X)
+    return LayerScoreDisplay.from_embeddings(
+        embeddings, y, estimator, cv=cv, scoring=scoring
+    )
+
+
+def _layer_param(results: Mapping[str, Any], param: str | None) -> str:
+    """Find the column of the parameter that names the layer."""
+    searched = [key for key in results if key.startswith("param_")]
+    if param is None:
+        found = [
+            key for key in searched if key.split("__")[-1] in ("layer", "param_layer")
+        ]
+    else:
+        found = [key for key in searched if key == f"param_{param}"]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(repr(key.removeprefix("param_")) for key in searched)
+    what = "name one parameter of the search" if found or param else "be given"
+    msg = f"`param` must {what}, got {param!r}. It searched over {known}."
+    raise ValueError(msg)
+
+
+def _best_candidates(
+    results: Mapping[str, Any], param: str, metric: str
+) -> dict[str, int]:
+    """Give the best candidate of each layer; of a halving search, of its last round."""
+    means = np.nan_to_num(results[f"mean_test_{metric}"], nan=-np.inf)
+    rounds = results.get("iter", np.zeros(len(means), dtype=int))
+    best: dict[str, int] = {}
+    for candidate, layer in enumerate(results[param]):
+        name = layer_name(layer)
+        held = best.setdefault(name, candidate)
+        if (rounds[candidate], means[candidate]) > (rounds[held], means[held]):
+            best[name] = candidate
+    return best
