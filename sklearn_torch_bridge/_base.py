@@ -12,6 +12,8 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 
+from sklearn_torch_bridge._callbacks import CallbackSupport
+
 __all__ = [
     "BridgeTransformer",
     "check_dtype_name",
@@ -26,7 +28,7 @@ _KINDS = "biufc"
 
 
 class BridgeTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupport, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """A transformer that needs no fit: what it learns are names and widths."""
 

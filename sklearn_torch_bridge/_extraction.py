@@ -1,23 +1,35 @@
 """One call of an extractor: which rows must run, how, and into which result."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._batching import as_indices, describe_rows
+from sklearn_torch_bridge._batching import as_indices, count_rows, describe_rows
+from sklearn_torch_bridge._digest import (
+    digest,
+    row_keys,
+    rows_digest,
+    settings_fingerprint,
+)
 from sklearn_torch_bridge._errors import BadRowWarning
-from sklearn_torch_bridge._feeds import CheckedRows, made_up, make_feed, origin_of
+from sklearn_torch_bridge._feeds import CheckedRows, made_up, make_feed
+from sklearn_torch_bridge._file_sink import FileSink
 from sklearn_torch_bridge._forward import BadRow, How, Reading, extract
+from sklearn_torch_bridge._identity import fingerprint_model
 from sklearn_torch_bridge._memory import check_fits
-from sklearn_torch_bridge._progress import progress
-from sklearn_torch_bridge._sink import ArraySink
-from sklearn_torch_bridge._taps import check_layers
-from sklearn_torch_bridge._types import Feed, Pool, Selector
+from sklearn_torch_bridge._progress import Advance, progress, silent
+from sklearn_torch_bridge._recall import Recall, RememberingSink
+from sklearn_torch_bridge._replica import check_device
+from sklearn_torch_bridge._sink import ArraySink, Sink
+from sklearn_torch_bridge._taps import are_plain_names, check_layers
+from sklearn_torch_bridge._types import Feed, Indices, Pool, Selector
+from sklearn_torch_bridge.cache import EmbeddingCache
 from sklearn_torch_bridge.models import LoadedModel, load_model
 
 __all__ = ["Extracted", "Extraction", "Wish"]
@@ -34,6 +46,9 @@ class Wish:
     pool: Pool | None
     dtype: np.dtype[Any] | None
     how: How
+    preprocess: Any = None
+    store: EmbeddingCache | None = None
+    cache_key: str | None = None
 
     def readings(self, layers: Sequence[str]) -> tuple[Reading, ...]:
         """Give one reading a layer."""
@@ -41,6 +56,21 @@ class Wish:
         vector = several or self.pool is not None
         return tuple(
             Reading(layer, self.output, self.pool, vector) for layer in layers or ("",)
+        )
+
+    def fingerprint(self, model: bytes, reading: Reading) -> bytes:
+        """Tell all that decides what a row becomes under a reading."""
+        return settings_fingerprint(
+            model,
+            layer=reading.layer or None,
+            output=reading.output,
+            pooling=reading.pool,
+            preprocess=self.preprocess,
+            precision=self.how.precision,
+            compile=self.how.compile,
+            device_type=check_device(self.how.devices[0]).type,
+            dtype=self.dtype,
+            cache_key=self.cache_key,
         )
 
 
@@ -56,15 +86,40 @@ class Extracted:
 class Extraction:
     """The rows of one call on their way into a result."""
 
-    def __init__(self, estimator: Any, wish: Wish, rows: CheckedRows) -> None:
+    def __init__(
+        self,
+        estimator: Any,
+        wish: Wish,
+        rows: CheckedRows,
+        others: Sequence[Wish] = (),
+    ) -> None:
         self._estimator = estimator
         self._wish = wish
         self._rows = rows
+        self._others = others  # of the same model and rows, for `to_cache`
 
     @property
     def n_samples(self) -> int:
         """Count the rows of `X`."""
         return self._rows.n_samples
+
+    def joined(self, others: Sequence["Extraction"]) -> "Extraction":
+        """Give an extraction for `to_cache`, of all that is asked of the same rows."""
+        wishes = [other._wish for other in others]  # noqa: SLF001 - of this class
+        return Extraction(self._estimator, self._wish, self._rows, wishes)
+
+    def shared_settings(self) -> tuple[Any, ...]:
+        """Tell what extractions must have in common to share a forward pass."""
+        wish = self._wish
+        model, _ = self._fingerprints
+        neutral = replace(wish, layer=None, output=None, pool=None)
+        rest = neutral.fingerprint(model, Reading())
+        assert wish.store is not None  # noqa: S101 - asked of extractors with a cache
+        return (rest, str(wish.store.path), wish.how.devices, wish.how.on_error)
+
+    def setting(self) -> bytes:
+        """Tell the setting apart from others of the same model and rows."""
+        return b"".join(self._fingerprints[1])
 
     @cached_property
     def _loaded(self) -> LoadedModel:
@@ -73,30 +128,81 @@ class Extraction:
     @cached_property
     def layers(self) -> tuple[str, ...]:
         """Name the layers asked for; none: the model's output."""
-        return check_layers(self._loaded.module, self._wish.layer)
+        return self._layers_of(self._wish)
+
+    def _layers_of(self, wish: Wish) -> tuple[str, ...]:
+        # Of names that a cache knows no model need be loaded to tell that they exist.
+        plain = () if wish.store is None else are_plain_names(wish.layer)
+        if plain or wish.layer is None:
+            return plain
+        return check_layers(self._loaded.module, wish.layer)
 
     @cached_property
     def _readings(self) -> tuple[Reading, ...]:
-        return self._wish.readings(self.layers)
+        readings = list(self._wish.readings(self.layers))
+        for wish in self._others:
+            readings += wish.readings(self._layers_of(wish))
+        return tuple(dict.fromkeys(readings)) if self._others else tuple(readings)
 
     def to_array(
-        self, *, verbose: int = 0, like: NDArray[Any] | None = None
+        self,
+        *,
+        verbose: int = 0,
+        like: NDArray[Any] | None = None,
+        also: Advance = silent,
     ) -> Extracted:
-        """Send every row through the model, into one array, of rows `like` these."""
+        """Send every row through the model, into one array, of rows `like` these.
+
+        `also` hears of rows done, beside the bar.
+        """
         if like is not None:
             check_fits((self.n_samples, *like.shape[1:]), like.dtype)
         sink = ArraySink(self.n_samples, self._wish.dtype)
-        bad = self._run(sink, verbose)
+        bad = self._run(sink, verbose, also=also)
         if sink.array is None:
             raise _all_bad(bad, self._rows)
         self._set_bad(sink, bad)
         return Extracted(sink.array, sink.widths, self.layers)
 
+    def to_file(self, path: Path, *, verbose: int = 0) -> NDArray[Any]:
+        """Send the rows that are not in a file yet through the model, into it."""
+        dtype = self._wish.dtype
+        with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
+            if not sink.is_finished():
+                finished = sink.finished_rows()
+                bad = self._run(sink, verbose, finished)
+                if sink.array is None:
+                    raise _all_bad(bad, self._rows)
+                self._set_bad(sink, bad)
+                sink.finish()
+        result: NDArray[Any] = np.load(path, mmap_mode="r")
+        return result
+
+    def to_cache(self, *, verbose: int = 0) -> tuple[int, int]:
+        """Send rows through the model that the cache lacks; count them and the others.
+
+        One forward serves the readings of all wishes.
+        """
+        recall = self._recall()
+        assert recall is not None  # noqa: S101 - asked of extractors with a cache
+        which = self._rows.which_may_run()
+        missing = np.ones(len(self._rows), bool)
+        label = type(self._estimator).__name__
+        with progress(len(which), label=label, verbose=verbose, also=silent) as advance:
+            for rows, _ in recall.found(which):
+                missing[rows] = False
+                advance(len(rows), known=True)
+            left = which[missing[which]]
+            if len(left):
+                feed = make_feed(self._rows, self._estimator, self._loaded, left)
+                sink = RememberingSink(recall, left, self._wish.dtype, None)
+                self._extract(feed, sink, advance)
+        return len(left), len(which) - len(left)
+
     def of_first_row(self) -> Extracted:
         """Send one row through the model: the first that is not bad."""
         last: Exception | None = None
-        rows = self._rows.which_may_run()
-        for row in range(len(self._rows)) if rows is None else rows:
+        for row in self._rows.which_may_run():
             one = Extraction(self._estimator, self._wish, self._rows.row(row))
             try:
                 return one.to_array()
@@ -110,26 +216,89 @@ class Extraction:
         """Give a result without rows, of the width of a made-up row."""
         feed = made_up(self._rows, self._estimator, self._loaded)
         sink = ArraySink(len(feed), self._wish.dtype)
-        self._extract(feed, sink, lambda _: None)
+        self._extract(feed, sink, silent)
         assert sink.array is not None  # noqa: S101 - `feed` is not empty
         return Extracted(sink.array[:0].copy(), sink.widths, self.layers)
 
-    def _run(self, sink: ArraySink, verbose: int) -> list[BadRow]:
-        """Send what is not known yet through the model."""
-        which = self._rows.which_may_run()
-        label = type(self._estimator).__name__
-        with progress(self._rows.n_samples, label=label, verbose=verbose) as advance:
-            if which is not None and not len(which):
-                return []
-            feed = make_feed(self._rows, self._estimator, self._loaded, which)
-            sink.expect(origin_of(self._rows, which))
-            return self._extract(feed, sink, advance)
-
-    def _extract(
-        self, feed: Feed, sink: ArraySink, advance: Callable[[int], object]
+    def _run(
+        self,
+        sink: ArraySink,
+        verbose: int,
+        finished: NDArray[np.bool_] | None = None,
+        also: Advance = silent,
     ) -> list[BadRow]:
+        """Send what is not known yet through the model."""
+        label = type(self._estimator).__name__
+        with progress(
+            self.n_samples, label=label, verbose=verbose, also=also
+        ) as advance:
+            recall = self._recall()
+            which = self._rows.which_may_run()
+            if finished is not None:
+                which = self._rows.without(which, finished)
+                advance(int(finished.sum()), known=True)
+            if recall is not None:
+                which = self._fill_known(recall, which, sink, advance)
+            if not len(which):
+                return []
+            all_of_them = len(which) == len(self._rows)
+            sink.expect(self._rows.origin_of(None if all_of_them else which))
+            feed = make_feed(
+                self._rows,
+                self._estimator,
+                self._loaded,
+                None if all_of_them else which,
+            )
+            if recall is None:
+                return self._extract(feed, sink, advance)
+            both = RememberingSink(recall, which, self._wish.dtype, sink)
+            return self._extract(feed, both, advance)
+
+    def _extract(self, feed: Feed, sink: Sink, advance: Advance) -> list[BadRow]:
         module, how = self._loaded.module, self._wish.how
+        for wish in (self._wish, *self._others):
+            if wish.store is not None:
+                check_layers(module, wish.layer)  # not looked at before
         return extract(module, feed, self._readings, sink, how=how, advance=advance)
+
+    def _recall(self) -> Recall | None:
+        """Ask for what the cache knows, if there is one."""
+        store = self._wish.store
+        if store is None:
+            return None
+        model, fingerprints = self._fingerprints
+        contents = row_keys(self._rows.values, b"")
+        self._rows = self._rows.merged(contents)
+        return Recall(store, fingerprints, contents, model)
+
+    @cached_property
+    def _fingerprints(self) -> tuple[bytes, list[bytes]]:
+        """Tell what decides about a vector: for the model, and with each reading."""
+        model = fingerprint_model(
+            self._estimator.model, cache_key=self._estimator.cache_key
+        )
+        return model, [
+            self._wish.fingerprint(model, reading) for reading in self._readings
+        ]
+
+    def _identity(self) -> bytes:
+        """Tell what is in a file: the rows of `X` in their order, and the settings."""
+        _, fingerprints = self._fingerprints
+        origin = self._rows.origin
+        return digest((rows_digest(self._rows.values), origin, *fingerprints))
+
+    def _fill_known(
+        self, recall: Recall, which: Indices, sink: ArraySink, advance: Advance
+    ) -> Indices:
+        """Put the rows that the cache has where they belong; return the others."""
+        missing = np.ones(len(self._rows), bool)
+        everything = self._rows.origin_of(None)
+        sink.expect(everything)
+        for rows, pieces in recall.found(which):
+            sink.place(rows, pieces)
+            missing[rows] = False
+            advance(count_rows(sink.caller_rows(rows)), known=True)
+        return which[missing[which]]
 
     def _set_bad(self, sink: ArraySink, bad: Sequence[BadRow]) -> None:
         """Make bad rows NaN, and say which they are."""
@@ -137,10 +306,9 @@ class Extraction:
         rows = np.unique(np.concatenate(places))
         if len(rows):
             sink.fill(rows, np.nan)
-            reason = f" ({bad[0].error})" if bad else ""
-            msg = (
-                f"{describe_rows(rows)} of `X` could not be used, and are NaN{reason}."
-            )
+            reason = bad[0].error if bad else "missing, or not finite"
+            named = describe_rows(rows)
+            msg = f"{named} of `X` could not be used and became NaN ({reason})."
             warnings.warn(msg, BadRowWarning, stacklevel=_CALLER)
 
 

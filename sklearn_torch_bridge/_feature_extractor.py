@@ -1,6 +1,8 @@
 """`TorchFeatureExtractor`: a PyTorch model as a scikit-learn transformer."""
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,17 +18,26 @@ from sklearn_torch_bridge._base import (
     check_positive_int,
     one_of,
 )
+from sklearn_torch_bridge._callbacks import fit_task, with_callbacks
+from sklearn_torch_bridge._export import export_values, restore_values
 from sklearn_torch_bridge._extraction import Extracted, Extraction, Wish
 from sklearn_torch_bridge._feeds import check_rows
 from sklearn_torch_bridge._forward import How
+from sklearn_torch_bridge._identity import remember_fingerprint, told_fingerprint
 from sklearn_torch_bridge._precision import PRECISIONS
+from sklearn_torch_bridge._progress import teller
+from sklearn_torch_bridge._recall import cache_at
 from sklearn_torch_bridge._replica import check_device
+from sklearn_torch_bridge._saving import read_extractor, write_extractor
 from sklearn_torch_bridge._types import Pool, Preprocess, Selector
+from sklearn_torch_bridge.cache import EmbeddingCache
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["TorchFeatureExtractor"]
 
 _TWO_AXES = 2
+_TOLD = "_model_fingerprint"  # of a callable: with a warm cache it is not called
+_HANDED_ON = ("model", "preprocess", "pooling")  # to clones, however large they are
 
 
 class TorchFeatureExtractor(BridgeTransformer):
@@ -76,8 +87,21 @@ class TorchFeatureExtractor(BridgeTransformer):
     precision : {"bfloat16", "float16"} or None, default=None
         Run matrix products in half precision (autocast): faster where the hardware
         has it, with results that differ in the third digit.
+    compile : bool, default=False
+        Run the model as compiled code (`torch.compile`, with its weights as constants
+        on a CPU). The first call takes up to a minute, later ones of this process
+        begin at once; values agree with the uncompiled ones to about 1e-5. It needs a
+        C++ compiler on a CPU.
     dtype : dtype or None, default="float32"
         Of the result. None keeps the model's own, half types widened to float32.
+    cache : path or EmbeddingCache, default=None
+        Where rows are kept that have been through the model, in one file. A row is
+        found again by its content and by all that decides what it becomes (weights,
+        code, layer, pooling, ...), in any order, any fold, clone or process, so that
+        a search sends each row through the model once; see `precompute`.
+    cache_key : str, default=None
+        Stands in for what no fingerprint can see (a callable that holds an open file,
+        say), which is an error without it. Choose another whenever that changes.
     on_error : {"raise", "nan"}, default="raise"
         What to do with a row that cannot be used (a missing text, a value that is not
         finite, one that `preprocess` or the model fails on): name it in an error, or
@@ -144,7 +168,10 @@ class TorchFeatureExtractor(BridgeTransformer):
         batch_size: int | Literal["auto"] = 32,
         device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: Literal["bfloat16", "float16"] | None = None,
+        compile: bool = False,  # noqa: A002 - PyTorch's word
         dtype: DTypeLike | None = "float32",
+        cache: str | os.PathLike[str] | EmbeddingCache | None = None,
+        cache_key: str | None = None,
         on_error: Literal["raise", "nan"] = "raise",
         num_workers: int = 0,
         verbose: int = 0,
@@ -157,11 +184,15 @@ class TorchFeatureExtractor(BridgeTransformer):
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.dtype = dtype
+        self.cache = cache
+        self.cache_key = cache_key
         self.on_error = on_error
         self.num_workers = num_workers
         self.verbose = verbose
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check `X` and learn the names of the columns, by running the first row.
 
@@ -177,9 +208,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         self : TorchFeatureExtractor
             Fitted.
         """
-        wish = self._wish()
-        rows = check_rows(self, X, reset=True)
-        self._learn(Extraction(self, wish, rows).of_first_row())
+        extraction = self._extraction(X, reset=True)
+        with fit_task(self, X, y):
+            self._learn(extraction.of_first_row())
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -196,13 +227,13 @@ class TorchFeatureExtractor(BridgeTransformer):
             One vector per row, in the order of `X`; with ``pooling=None`` the
             model's output with all its axes. A frame where `set_output` asks for it.
         """
-        wish = self._wish()
-        extraction = Extraction(self, wish, check_rows(self, X, reset=False))
+        extraction = self._extraction(X, reset=False)
         if not extraction.n_samples:
             return self._of_no_rows(extraction)
         learnt = getattr(self, "_no_rows", None)
         return extraction.to_array(verbose=self.verbose, like=learnt).array
 
+    @with_callbacks
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
         """Fit and transform in one pass over the rows.
 
@@ -218,11 +249,64 @@ class TorchFeatureExtractor(BridgeTransformer):
         Z : ndarray of shape (n_samples, n_features_out)
             What `transform` returns.
         """
-        wish = self._wish()
-        extraction = Extraction(self, wish, check_rows(self, X, reset=True))
-        extracted = extraction.to_array(verbose=self.verbose)
-        self._learn(extracted)
+        extraction = self._extraction(X, reset=True)
+        with fit_task(self, X, y, n_samples=extraction.n_samples) as also:
+            extracted = extraction.to_array(verbose=self.verbose, also=also)
+            self._learn(extracted)
         return extracted.array
+
+    def transform_to_file(self, X: Any, path: str | os.PathLike[str]) -> NDArray[Any]:
+        """Send each row through the model, into a file that may outgrow memory.
+
+        A run that was killed leaves ``path.part`` and ``path.progress`` behind; the
+        same call again repeats nothing that was finished. The file has its name only
+        when it is whole. If it is there, made of the same rows with the same settings,
+        it is returned at once.
+
+        Parameters
+        ----------
+        X : array-like or sequence of length n_samples
+            The rows; see the notes of the class.
+        path : str or path-like
+            Of the ``.npy`` file to write, in a folder that exists.
+
+        Returns
+        -------
+        Z : numpy.memmap of shape (n_samples, n_features_out)
+            The rows in the order of `X`, mapped read-only.
+
+        Raises
+        ------
+        FileExistsError
+            If `path` is something else, or of other rows or settings, or is being
+            written by another run.
+        FingerprintError
+            If the model or a setting cannot be identified, and there is no
+            `cache_key`.
+
+        Notes
+        -----
+        Each finished row is marked with its checksum in ``path.progress``, 8 bytes a
+        row. Memory holds the batch under way, and of texts their token ids.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> import numpy as np
+        >>> import torch
+        >>> from sklearn_torch_bridge import TorchFeatureExtractor
+        >>> extractor = TorchFeatureExtractor(torch.nn.ReLU())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "Z.npy")
+        ...     Z = extractor.transform_to_file(np.array([[-1.0, 2.0]]), path)
+        ...     print(np.load(path))
+        [[0. 2.]]
+        """
+        extraction = self._extraction(X, reset=False)
+        if not extraction.n_samples:
+            msg = "`X` must hold a row: a file without rows cannot be mapped."
+            raise ValueError(msg)
+        return extraction.to_file(Path(path), verbose=self.verbose)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of what `transform` returns.
@@ -254,14 +338,134 @@ class TorchFeatureExtractor(BridgeTransformer):
             dtype=object,
         )
 
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Store this extractor as plain data, in a folder of its own.
+
+        ``config.json`` has the parameters and what `fit` learnt; where `model` is a
+        module, ``model.safetensors`` has its parameters and buffers. There is no
+        pickle in it, and nothing in it is ever run.
+
+        Parameters
+        ----------
+        folder : path-like
+            A new or an empty folder, or one that holds an extractor saved before. That
+            is replaced in one step: if this is interrupted, `load` gives the old one
+            or the new one. Only one process may save to a folder at a time.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is made of anything but str, numbers, dtypes, devices and
+            lists of them. Objects given as `model`, `preprocess` and `pooling` are not
+            stored, only named; `load` takes them again.
+        ValueError
+            If the folder holds anything else, or if the state of the module holds
+            more than dense tensors.
+        ImportError
+            If `model` is a module and the package safetensors is missing (extra
+            ``safetensors``).
+
+        See Also
+        --------
+        load : Make the extractor again.
+
+        Notes
+        -----
+        `cache` is left out: it is a place on this machine, and changes no result. Of
+        weights that are tied, one copy is stored. Anybody who can write to the folder
+        can replace all of it: the digests tell damage and mistakes, not forgery.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> import torch
+        >>> from sklearn_torch_bridge import TorchFeatureExtractor
+        >>> build = lambda: torch.nn.Linear(4, 2)
+        >>> X = np.eye(4)
+        >>> extractor = TorchFeatureExtractor(build(), batch_size=16).fit(X)
+        >>> with TemporaryDirectory() as parent:
+        ...     extractor.save(Path(parent, "saved"))
+        ...     print(*sorted(path.name for path in Path(parent, "saved").iterdir()))
+        ...     loaded = TorchFeatureExtractor.load(Path(parent, "saved"), build)
+        config.json model.safetensors
+        >>> np.array_equal(loaded.transform(X), extractor.transform(X))
+        True
+        """
+        write_extractor(self, folder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        model: nn.Module | str | Callable[[], nn.Module] | None = None,
+        *,
+        preprocess: Preprocess | Any = None,
+        pooling: Pool | None = None,
+    ) -> Self:
+        """Make an extractor of what `save` has stored.
+
+        Parameters
+        ----------
+        folder : path-like
+            The folder given to `save`.
+        model : torch.nn.Module, str or callable, default=None
+            The architecture, where a module was saved: a callable that builds it, or a
+            module, of which a copy is filled with the weights saved. Where a callable
+            was saved: that callable, whose module must have the weights it had. Where
+            a string was saved: None, or a string to take in its place.
+        preprocess : callable or tokenizer, default=None
+            The one given to the extractor saved, if any.
+        pooling : callable, default=None
+            The one given to the extractor saved, unless it was a name.
+
+        Returns
+        -------
+        extractor : TorchFeatureExtractor
+            As it was when saved; fitted, if it was.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no extractor, if its files were changed or belong to
+            another, if a name, shape, dtype or value of the weights differs, or if an
+            object that was not stored is not given.
+        TypeError
+            If `model` is no module and no callable that builds one.
+
+        See Also
+        --------
+        save : Store an extractor.
+        """
+        given = {"model": model, "preprocess": preprocess, "pooling": pooling}
+        extractor: Self = read_extractor(cls, folder, given)
+        return extractor
+
     def __sklearn_clone__(self) -> Self:
-        # A shell without the model is cloned as scikit-learn does it, which then is
-        # handed the model: never a deep copy, and nothing that a thread could see.
+        # A shell without them is cloned as scikit-learn does it, which then is handed
+        # the originals: never a deep copy, and nothing that a thread could see.
         shell: Any = object.__new__(type(self))
-        vars(shell).update(vars(self), model=None)
+        vars(shell).update(vars(self), **dict.fromkeys(_HANDED_ON))
         clone: Self = super(TorchFeatureExtractor, shell).__sklearn_clone__()
-        clone.model = self.model
+        for name in _HANDED_ON:
+            setattr(clone, name, getattr(self, name))
         return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = export_values(super().__getstate__())
+        state[_TOLD] = told_fingerprint(self.model)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        told = state.pop(_TOLD, None)
+        super().__setstate__(restore_values(state))
+        if told is not None:
+            remember_fingerprint(self.model, told)
+
+    def _extraction(self, X: Any, *, reset: bool) -> Extraction:
+        wish = self._wish()
+        return Extraction(self, wish, check_rows(self, X, reset=reset))
 
     def _wish(self) -> Wish:
         """Check all options."""
@@ -272,6 +476,9 @@ class TorchFeatureExtractor(BridgeTransformer):
                 "output": _check_output,
                 "batch_size": _check_batch_size,
                 "precision": one_of(None, *PRECISIONS),
+                "compile": one_of(False, True),
+                "cache": _check_cache,
+                "cache_key": _check_cache_key,
                 "on_error": one_of("raise", "nan"),
                 "num_workers": _check_count,
                 "verbose": _check_count,
@@ -298,9 +505,14 @@ class TorchFeatureExtractor(BridgeTransformer):
                 devices=_check_devices(self.device),
                 batch_size=self.batch_size,
                 precision=self.precision,
+                compile=bool(self.compile),
+                say=teller(label=type(self).__name__, verbose=self.verbose),
                 on_error=self.on_error,
                 num_workers=int(self.num_workers),
             ),
+            preprocess=self.preprocess,
+            store=_check_cache("cache", self.cache),
+            cache_key=self.cache_key,
         )
 
     def _learn(self, extracted: Extracted) -> None:
@@ -315,6 +527,21 @@ class TorchFeatureExtractor(BridgeTransformer):
             learnt: NDArray[Any] = self._no_rows.copy()
             return learnt
         return extraction.of_no_rows().array
+
+
+def _check_cache(name: str, value: Any) -> EmbeddingCache | None:
+    if value is None or isinstance(value, EmbeddingCache):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return cache_at(value)
+    msg = f"`{name}` must be a path, an EmbeddingCache or None, got {value!r}."
+    raise TypeError(msg)
+
+
+def _check_cache_key(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        msg = f"`{name}` must be a str or None, got {value!r}."
+        raise TypeError(msg)
 
 
 def _check_batch_size(name: str, value: Any) -> None:

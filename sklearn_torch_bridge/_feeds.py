@@ -1,6 +1,7 @@
 """Check `X` as scikit-learn does, and make it rows for the model."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ from sklearn_torch_bridge._tokens import TokenFeed, is_tokenizer
 from sklearn_torch_bridge._types import Feed, Indices
 from sklearn_torch_bridge.models import LoadedModel
 
-__all__ = ["CheckedRows", "check_rows", "made_up", "make_feed", "origin_of"]
+__all__ = ["CheckedRows", "check_rows", "made_up", "make_feed"]
 
 _TWO_AXES = 2
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,40 @@ class CheckedRows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def which_may_run(self) -> Indices | None:
-        """Name the `values` that some row of `X` shows; None where all are."""
-        if self.origin is None or not len(self.bad):
-            return None
+    def which_may_run(self) -> Indices:
+        """Name the `values` that some row of `X` shows."""
+        if self.origin is None:
+            return np.arange(len(self.values))
         return np.unique(self.origin[self.origin >= 0])
+
+    def merged(self, contents: Sequence[bytes]) -> "CheckedRows":
+        """Let equal rows of an array stand for each other; texts are distinct."""
+        first: dict[bytes, int] = {}
+        same = np.array(
+            [first.setdefault(own, row) for row, own in enumerate(contents)]
+        )
+        if len(first) == len(contents):
+            return self
+        origin = self.origin
+        merged = same if origin is None else np.where(origin < 0, -1, same[origin])
+        return replace(self, origin=merged)
+
+    def without(self, which: Indices, finished: NDArray[np.bool_]) -> Indices:
+        """Leave out `values` of which every row of `X` is finished."""
+        wanted = ~finished
+        if self.origin is None:
+            return which[wanted[which]]
+        left = np.zeros(len(self.values), bool)
+        left[self.origin[wanted & (self.origin >= 0)]] = True
+        return which[left[which]]
+
+    def origin_of(self, which: Indices | None) -> Indices | None:
+        """Tell for each row of `X` which row of a feed of `which` it is; -1: none."""
+        if which is None:
+            return self.origin
+        places = np.full(len(self.values) + 1, -1)  # the last for origin -1
+        places[which] = np.arange(len(which))
+        return places[:-1] if self.origin is None else places[self.origin]
 
     def row(self, row: int) -> "CheckedRows":
         """Give a single one of `values`."""
@@ -107,7 +138,7 @@ def make_feed(
     """Make rows of the model of what was checked: all of `values`, or only `which`."""
     preprocess, kind = estimator.preprocess, checked.kind
     dtype = float_dtype(loaded.module)
-    origin = origin_of(checked, which)
+    origin = checked.origin_of(which)
     values = checked.values
     if which is not None and isinstance(values, list):
         values, which = [values[row] for row in which], None
@@ -127,15 +158,6 @@ def make_feed(
     else:
         feed = TensorFeed(values, dtype)
     return feed if which is None else SubsetFeed(feed, which)
-
-
-def origin_of(checked: CheckedRows, which: Indices | None) -> Indices | None:
-    """Tell for each row of `X` which row of a feed of `which` it is; -1: none."""
-    if which is None:
-        return checked.origin
-    places = np.full(len(checked.values) + 1, -1)  # the last for origin -1
-    places[which] = np.arange(len(which))
-    return places[:-1] if checked.origin is None else places[checked.origin]
 
 
 def made_up(checked: CheckedRows, estimator: Any, loaded: LoadedModel) -> Feed:
@@ -208,6 +230,8 @@ def _text_feed(
 
 def _checked_array(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     """Check a numeric array or frame of two axes or more; its dtype stays."""
+    if not reset and _is_plainly_right(estimator, X):
+        return CheckedRows("array", X, len(X))
     check_even(X)
     _check_frame(estimator, X, reset=reset)
     forgiving = estimator.on_error == "nan"
@@ -226,6 +250,20 @@ def _checked_array(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     if forgiving and estimator.preprocess is None and array.dtype.kind == "f":
         finite = np.isfinite(array).all(tuple(range(1, array.ndim)))
     return _without_odd("array", array, finite)
+
+
+def _is_plainly_right(estimator: Any, X: Any) -> bool:
+    """Tell what scikit-learn's checks, which take 130 microseconds, would let pass."""
+    if type(X) is not np.ndarray or X.ndim < _TWO_AXES or X.dtype not in _FLOATS:
+        return False
+    if not X.size or hasattr(estimator, "feature_names_in_"):
+        return False
+    if X.ndim == _TWO_AXES and X.shape[1] != getattr(
+        estimator, "n_features_in_", X.shape[1]
+    ):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.add.reduce(X, axis=None)))
 
 
 def _without_odd(

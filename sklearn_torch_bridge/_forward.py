@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -13,10 +14,17 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge._batching import Batches, count_rows, describe_rows
-from sklearn_torch_bridge._errors import ForwardError, LayerNotRunError
+from sklearn_torch_bridge._compile import compiled, twice
+from sklearn_torch_bridge._errors import (
+    ForwardError,
+    LayerNotRunError,
+    NotCompiledError,
+)
 from sklearn_torch_bridge._precision import autocast_for
+from sklearn_torch_bridge._progress import Advance
 from sklearn_torch_bridge._replica import check_device, replica
 from sklearn_torch_bridge._retry import (
+    USUAL_ROWS,
     batch_limits,
     is_out_of_memory,
     release_memory,
@@ -25,7 +33,7 @@ from sklearn_torch_bridge._retry import (
 from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import Sink
 from sklearn_torch_bridge._staging import PinnedStage, is_staged, to_device
-from sklearn_torch_bridge._taps import taps
+from sklearn_torch_bridge._taps import Record, taps
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
@@ -51,6 +59,8 @@ class How:
     devices: tuple[str | torch.device, ...] = ("auto",)
     batch_size: int | Literal["auto"] = 32
     precision: str | None = None
+    compile: bool = False
+    say: Callable[[str], object] = str
     on_error: Literal["raise", "nan"] = "raise"
     num_workers: int = 0
 
@@ -70,7 +80,7 @@ def extract(
     sink: Sink,
     *,
     how: How,
-    advance: Callable[[int], object],
+    advance: Advance,
 ) -> list[BadRow]:
     """Send every row of `feed` through the model once, and the results to `sink`.
 
@@ -124,7 +134,7 @@ class _Run:
     readings: tuple[Reading, ...]
     sink: Sink
     how: How
-    advance: Callable[[int], object]
+    advance: Advance
     batches: Batches
     task: object
     bad: list[BadRow] = field(default_factory=list)
@@ -136,7 +146,7 @@ class _Run:
         reader = _Reader(self.readings)
         with (
             replica(self.module, device) as (own, place),
-            taps(own, layers, reader.read) as call,
+            self._ready(own, place, layers, reader.read) as call,
             torch.inference_mode(),
             autocast_for(place, self.how.precision),
         ):
@@ -147,7 +157,9 @@ class _Run:
                 done, inputs = True, None
                 try:
                     inputs = _on_device(prepare(rows), place)
-                    reader.begin(inputs.mask, rows, places)
+                    if self.how.compile and count_rows(rows) == 1:
+                        inputs = twice(inputs)
+                    reader.begin(inputs.mask, rows, places, compiled=self.how.compile)
                     _call(call, inputs, own, layers, places)
                 except Exception as error:
                     done = not self._take_back(rows, places, error)
@@ -157,7 +169,8 @@ class _Run:
                         raise
                 if done:
                     deliver(rows, reader.pieces())
-                    self.advance(count_rows(places))
+                    with self.lock:
+                        self.advance(count_rows(places))
                 # Out here a traceback is gone, with all tensors that it held; without
                 # the batch its memory may serve the next, or a half of it.
                 del inputs
@@ -166,6 +179,27 @@ class _Run:
                     release_memory(place)
             if stage is not None:
                 stage.finish()
+
+    @contextmanager
+    def _ready(
+        self, own: nn.Module, place: torch.device, layers: tuple[str, ...], read: Record
+    ) -> Iterator[Callable[[Inputs], None]]:
+        """Give the function that runs a batch: the model's forward, or code for it."""
+        if not self.how.compile:
+            with taps(own, layers, read) as call:
+                yield call
+            return
+        size = self.how.batch_size
+        yield compiled(
+            self.module,
+            own,
+            layers,
+            read,
+            device=place,
+            usual_rows=max(2, USUAL_ROWS if size == "auto" else min(size, USUAL_ROWS)),
+            ragged=self.feed.lengths is not None,
+            say=self.how.say,
+        )
 
     def _write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
         with self.lock:
@@ -224,7 +258,7 @@ def _call(
     """Run the model on one batch; say what failed, and where."""
     try:
         run(inputs)
-    except (_ReadError, LayerNotRunError):
+    except (_ReadError, LayerNotRunError, NotCompiledError):
         raise
     except Exception as error:
         raise ForwardError(_failure(error, own, layers, places, inputs)) from error
@@ -239,7 +273,7 @@ class _ReadError(Exception):
 
 
 # Another row would fail just so: what was asked of the model is wrong.
-_NOT_OF_A_ROW = (LayerNotRunError, _ReadError)
+_NOT_OF_A_ROW = (LayerNotRunError, NotCompiledError, _ReadError)
 
 
 class _Reader:
@@ -260,10 +294,18 @@ class _Reader:
         self._takes_vectors = by_name and first.output is None and not others
         self.begin(None, slice(0, 0), slice(0, 0))
 
-    def begin(self, mask: torch.Tensor | None, rows: Rows, places: Rows) -> None:
-        """Expect the values of one batch."""
+    def begin(
+        self,
+        mask: torch.Tensor | None,
+        rows: Rows,
+        places: Rows,
+        *,
+        compiled: bool = False,
+    ) -> None:
+        """Expect the values of one batch; compiled code gets a single row twice."""
         self._mask, self._places = mask, places
-        self._n_rows = count_rows(rows)
+        self._n_wanted = count_rows(rows)
+        self._n_rows = max(2, self._n_wanted) if compiled else self._n_wanted
         self._found: dict[int, torch.Tensor] = {}
 
     def forget(self) -> None:
@@ -292,7 +334,10 @@ class _Reader:
 
     def pieces(self) -> list[torch.Tensor]:
         """Give what was read, in the order asked for."""
-        return [self._found[place] for place in range(len(self._readings))]
+        pieces = [self._found[place] for place in range(len(self._readings))]
+        if self._n_rows == self._n_wanted:
+            return pieces
+        return [piece[: self._n_wanted] for piece in pieces]
 
     def _read(self, reading: Reading, value: Any) -> torch.Tensor:
         hidden = select_output(value, reading.output)

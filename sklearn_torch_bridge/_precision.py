@@ -14,7 +14,8 @@ def autocast_for(
 ) -> AbstractContextManager[object]:
     """Give the context in which matrix products run in `precision`.
 
-    Entered once for all batches: its cache of cast weights lasts as long.
+    Inside `inference_mode` autocast keeps no cast weights (torch 2.13), but casting
+    them again costs little beside a batch.
     """
     if precision is None:
         return nullcontext()

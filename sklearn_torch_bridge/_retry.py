@@ -10,7 +10,13 @@ from torch import nn
 
 from sklearn_torch_bridge._types import Feed
 
-__all__ = ["batch_limits", "is_out_of_memory", "release_memory", "safe_sizes"]
+__all__ = [
+    "USUAL_ROWS",
+    "batch_limits",
+    "is_out_of_memory",
+    "release_memory",
+    "safe_sizes",
+]
 
 # Padded tokens (or steps) of a batch with batch_size="auto". On a CPU more of them
 # leave the cache, and on an accelerator fewer leave it idle.
@@ -18,7 +24,7 @@ _TOKENS = {"cpu": 2_048}
 _TOKENS_ELSEWHERE = 32_768
 _MOST_ROWS = 1_024
 _VALUES = 1 << 22  # of a batch of arrays
-_USUAL = 32  # rows, where nothing tells their size
+USUAL_ROWS = 32  # rows, where nothing tells their size
 
 # PyTorch's allocator for the CPU raises a plain RuntimeError.
 _ON_THE_CPU = ("can't allocate memory", "not enough memory")
@@ -33,7 +39,7 @@ def batch_limits(
     if feed.lengths is not None:
         return _MOST_ROWS, _TOKENS.get(device.type, _TOKENS_ELSEWHERE)
     if feed.row_size is None:
-        return _USUAL, None
+        return USUAL_ROWS, None
     return max(1, min(_MOST_ROWS, _VALUES // max(1, feed.row_size))), None
 
 

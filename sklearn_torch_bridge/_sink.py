@@ -67,6 +67,7 @@ class ArraySink:
         elif self._write_alike(self.array, rows, pieces):
             return
         assert self.array is not None  # noqa: S101 - made above
+        self.widths = self.widths or tuple(piece.shape[-1] for piece in pieces)
         source = None
         if self._places is not None:
             rows, source = self._places.of(rows)
@@ -107,6 +108,18 @@ class ArraySink:
     def caller_rows(self, rows: Rows) -> Rows:
         """Give the rows of the caller's `X` that rows of the feed stand for."""
         return rows if self._places is None else self._places.of(rows)[0]
+
+    def place(self, rows: Indices, pieces: list[NDArray[Any]]) -> None:
+        """Put pieces that are arrays already where `write` would."""
+        if self.array is None:
+            dtype = np.result_type(*(piece.dtype for piece in pieces))
+            self.allocate([piece.shape[1:] for piece in pieces], dtype)
+        whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        if self._places is None:
+            self.fill(rows, whole)
+        else:
+            places, source = self._places.of(rows)
+            self.fill(places, whole[source.numpy()])
 
     def fill(self, places: Rows, value: Any) -> None:
         """Set rows of the caller's `X`: to what is known of them, or to NaN."""

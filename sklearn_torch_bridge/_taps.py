@@ -12,7 +12,7 @@ from torch import nn
 from sklearn_torch_bridge._errors import LayerNotRunError
 from sklearn_torch_bridge._types import Inputs
 
-__all__ = ["check_layers", "taps"]
+__all__ = ["Record", "are_plain_names", "check_layers", "taps"]
 
 Record = Callable[[str, Any], None]
 
@@ -54,6 +54,18 @@ def check_layers(
         msg = "`layer` must name at least one submodule, got an empty list."
         raise ValueError(msg)
     return tuple(found)
+
+
+def are_plain_names(layer: str | Iterable[Any] | None) -> tuple[str, ...]:
+    """Return the names of `layer` if none of them is a glob, each once; else nothing.
+
+    >>> are_plain_names("encoder.0"), are_plain_names(["a", "b*"])
+    (('encoder.0',), ())
+    """
+    names = [layer] if isinstance(layer, str) else list(layer or ())
+    if all(isinstance(name, str) and not _WILDCARDS & set(name) for name in names):
+        return tuple(dict.fromkeys(names))
+    return ()
 
 
 @contextmanager

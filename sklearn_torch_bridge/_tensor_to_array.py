@@ -16,6 +16,7 @@ from sklearn_torch_bridge._base import (
     check_options,
     one_of,
 )
+from sklearn_torch_bridge._callbacks import fit_task, with_callbacks
 from sklearn_torch_bridge._convert import (
     as_array,
     selected,
@@ -116,6 +117,7 @@ class TensorToArray(BridgeTransformer):
         self.fit_transform(X)
         return self
 
+    @with_callbacks
     def fit_transform(self, X: Any, y: Any = None) -> Any:
         """Do `fit` and `transform` in one conversion.
 
@@ -131,7 +133,8 @@ class TensorToArray(BridgeTransformer):
         array : ndarray or scipy.sparse array of shape (n_samples, ...)
             One row per sample.
         """
-        return self._convert(X, reset=True)
+        with fit_task(self, X, y):
+            return self._convert(X, reset=True)
 
     def transform(self, X: Any) -> Any:
         """Turn tensors into an array.

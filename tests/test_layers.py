@@ -12,15 +12,19 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_batching", "_cast", "_inputs", "_kinds", "_memory", "_module_copy"},
-    {"_precision", "_select", "_staging", "pooling"},
-    {"_progress", "_replica", "_retry", "_strided", "_taps", "_tokens"},
-    {"_join", "_sparse"},
-    {"_convert"},
+    {"_batching", "_cast", "_contents", "_inputs", "_kinds", "_memory", "_plain"},
+    {"_module_copy", "_precision", "_progress", "_segments", "_select", "_staging"},
+    {"_bounds", "cache", "pooling"},
+    {"_callbacks", "_digest", "_replica", "_retry", "_strided", "_taps", "_tokens"},
+    {"_snapshot", "_weights_file"},
+    {"_compiler", "_export", "_join", "_saved_folder", "_sparse"},
+    {"_compile", "_convert", "_share"},
     {"_rows", "_sink", "models"},
-    {"_base", "_feeds", "_forward"},
+    {"_base", "_feeds", "_file_sink", "_forward", "_identity", "_recall"},
+    {"_saving", "stats"},
     {"_extraction"},
     {"_feature_extractor", "_tensor_to_array"},
+    {"_precompute", "inspection"},
     {"__init__"},
 ]
 ROW = {name: depth for depth, names in enumerate(ROWS) for name in names}

@@ -10,7 +10,13 @@ from numpydoc.validate import validate
 import sklearn_torch_bridge
 from sklearn_torch_bridge import TorchFeatureExtractor
 
-PUBLIC = ["sklearn_torch_bridge", "sklearn_torch_bridge.pooling"]
+PUBLIC = [
+    "sklearn_torch_bridge",
+    "sklearn_torch_bridge.cache",
+    "sklearn_torch_bridge.inspection",
+    "sklearn_torch_bridge.pooling",
+    "sklearn_torch_bridge.stats",
+]
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(
@@ -66,7 +72,10 @@ def test_the_signature_is_the_promised_one():
         "batch_size": 32,
         "device": "auto",
         "precision": None,
+        "compile": False,
         "dtype": "float32",
+        "cache": None,
+        "cache_key": None,
         "on_error": "raise",
         "num_workers": 0,
         "verbose": 0,

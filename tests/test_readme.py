@@ -1,4 +1,4 @@
-"""The README's blocks run, top to bottom, as a reader would type them."""
+"""The blocks of our pages run, top to bottom, as a reader would type them."""
 
 from pathlib import Path
 
@@ -6,10 +6,15 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = list(Sybil(parsers=[PythonCodeBlockParser()]).parse(README))
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "docs" / "storing.md"]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name} line {block.line}")
+    for page in PAGES
+    for block in Sybil(parsers=[PythonCodeBlockParser()]).parse(page)
+]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line {block.line}")
-def test_readme_block(block):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block_of_a_page(block):
     block.evaluate()

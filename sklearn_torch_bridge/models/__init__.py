@@ -1,24 +1,37 @@
 """What the parameter `model` may be, made into a module and its defaults.
 
-A module is itself; a `SentenceTransformer` brings its own tokenizer. A callable is
-called, and a string ``"hf:NAME_OR_PATH"`` is loaded, at first use and once per
-process.
+A module is itself, and a handle made by `share` its module; a `SentenceTransformer`
+brings its own tokenizer. A callable is called, and a string ``"hf:NAME_OR_PATH"`` is
+loaded, at first use and once per process.
 """
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from sklearn_torch_bridge.models._hf import load_hf
+from sklearn_torch_bridge._share import Shared
+from sklearn_torch_bridge.models._hf import hf_files, load_hf
 from sklearn_torch_bridge.models._loaded import LoadedModel
 from sklearn_torch_bridge.models._st import is_sentence_transformer, with_tokenizer
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "files_of", "load_model"]
 
-_LOADERS: dict[str, Callable[[str], LoadedModel]] = {"hf": load_hf}
+
+@dataclass(frozen=True)
+class _Library:
+    """How a prefix is loaded, and which files a name stands for."""
+
+    package: str
+    load: Callable[[str], LoadedModel]
+    files: Callable[[str], list[Path]]
+
+
+_LIBRARIES = {"hf": _Library("transformers", load_hf, hf_files)}
 _BY_STRING: dict[str, LoadedModel] = {}
 _BY_CALLABLE: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
 _LOCK = threading.RLock()
@@ -26,6 +39,8 @@ _LOCK = threading.RLock()
 
 def load_model(model: Any) -> LoadedModel:
     """Give the module that `model` stands for, with what it brings along."""
+    if isinstance(model, Shared):
+        return _describe(model.module)
     if isinstance(model, nn.Module):
         return _describe(model)
     with _LOCK:
@@ -50,13 +65,31 @@ def _describe(module: nn.Module) -> LoadedModel:
     return LoadedModel(module)
 
 
-def _load_string(model: str) -> LoadedModel:
+def files_of(model: str) -> tuple[str, list[Path]]:
+    """Name the package that loads a string, and the files that it will read.
+
+    A model that is not on this machine yet is loaded first.
+    """
+    library, name = _split(model)
+    try:
+        return library.package, library.files(name)
+    except FileNotFoundError:
+        load_model(model)
+        return library.package, library.files(name)
+
+
+def _split(model: str) -> tuple[_Library, str]:
     prefix, colon, name = model.partition(":")
-    if not colon or prefix not in _LOADERS or not name:
-        known = ", ".join(f"'{key}:NAME_OR_PATH'" for key in _LOADERS)
+    if not colon or prefix not in _LIBRARIES or not name:
+        known = ", ".join(f"'{key}:NAME_OR_PATH'" for key in _LIBRARIES)
         msg = f"`model`, where it is a string, must be {known}, got {model!r}."
         raise ValueError(msg)
-    return _LOADERS[prefix](name)
+    return _LIBRARIES[prefix], name
+
+
+def _load_string(model: str) -> LoadedModel:
+    library, name = _split(model)
+    return library.load(name)
 
 
 def _call(model: Callable[[], Any]) -> nn.Module:

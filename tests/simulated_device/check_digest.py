@@ -1,0 +1,30 @@
+"""Digests of what lies on a device: those of the equal values on the host."""
+
+import torch
+from torch import nn
+
+from sklearn_torch_bridge._digest import digest, fingerprint_module, row_keys
+
+
+def test_rows_have_the_keys_that_they_have_on_the_host(device):
+    rows = torch.arange(12.0).reshape(4, 3)
+    assert row_keys(rows.to(device), b"f") == row_keys(rows, b"f")
+    assert row_keys(list(rows.to(device)), b"f") == row_keys(rows, b"f")
+
+
+def test_a_module_has_the_fingerprint_that_it_has_on_the_host(device):
+    module = nn.Sequential(nn.Linear(40, 40), nn.BatchNorm1d(40))
+    expected = fingerprint_module(module)
+    assert fingerprint_module(module.to(device)) == expected
+
+
+def test_edits_on_the_device_are_seen(device):
+    module = nn.Linear(40, 40).to(device)
+    before = fingerprint_module(module)
+    assert fingerprint_module(module) == before
+    module.weight.data[3, 4] += 1
+    assert fingerprint_module(module) != before
+
+
+def test_the_device_itself_is_a_setting(device):
+    assert digest(torch.device(device)) != digest(torch.device("cpu"))
