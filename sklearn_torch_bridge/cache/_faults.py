@@ -4,8 +4,9 @@ import sqlite3
 
 __all__ = ["FAULTS", "explain", "is_busy", "is_damage", "is_foreign"]
 
-FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError)
-"""What using a file may raise, the last where a message quotes damaged text."""
+FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError, MemoryError)
+"""What using a file may raise, the last two where a message quotes damaged text, and
+where a damaged size asks SQLite for more memory than there is."""
 
 _ANEW = "Delete it when no process uses it; it will be made anew."
 _ADVICE = {
@@ -41,6 +42,6 @@ def explain(error: BaseException) -> str:
 
 def _code(error: BaseException) -> int:
     """Give the kind of an error without its finer points, 0 where it has none."""
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, (UnicodeDecodeError, MemoryError)):
         return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
