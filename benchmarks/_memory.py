@@ -5,12 +5,17 @@ allocator keeps and resets the kernel's record of its peak, which misses nothing
 the peak holds of files (libraries paged in) is taken off. Where the result is itself a
 mapped file, the peak is the largest of about a thousand looks a second from outside.
 
+By default glibc keeps freed blocks of up to 32 MB, in pieces, so that even a row of
+bare forward passes grows beyond the largest of them. What a way needs shows when blocks
+from 128 kB are given back at once (``MALLOC_MMAP_THRESHOLD_``).
+
 Started as a script, this module is such a process.
 """
 
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -43,7 +48,7 @@ from sklearn_torch_bridge import TorchFeatureExtractor
 __all__ = ["CASES", "TO_FILE", "Growth", "growth"]
 
 BATCH = 256
-WARM_UP = 4 * BATCH
+WARM_UP = 4  # batches
 OURS, TO_FILE = "TorchFeatureExtractor", "transform_to_file"
 PEERS = {
     "skorch forward": _peers.skorch_forward,
@@ -68,11 +73,16 @@ class Growth:
     forward: int
 
 
-def growth(case: str, way: str) -> Growth:
+def growth(case: str, way: str, *, gives_back: bool = True) -> Growth:
     """Measure one way of one case in a process of its own."""
     command = [sys.executable, __file__, case, way]
+    setting = {"MALLOC_MMAP_THRESHOLD_": "131072"} if gives_back else {}
     with subprocess.Popen(  # noqa: S603 - this file
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **setting},
     ) as child:
         before = int(child.stdout.readline())
         with _watch(child.pid) as seen:
@@ -106,7 +116,7 @@ def _measure(case: str, way: str) -> None:
     torch.set_num_threads(1)
     model, X = _work(case)
     run, forward = _way(way, model), _forward(model, X)
-    run(X[:WARM_UP])
+    run(X[: WARM_UP * (BATCH if isinstance(X, np.ndarray) else 32)])
     forward()
     forward_bytes, _ = _peak(forward)
     gc.collect()
@@ -122,11 +132,11 @@ def _measure(case: str, way: str) -> None:
 def _work(case: str) -> tuple[Any, Any]:
     """Give the model and the rows of a case."""
     if case == "MLP":
-        return mlp(), rows(200_000)
+        return mlp(), rows(100_000)
     if case == "CNN":
         pooled = nn.Sequential(cnn(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return pooled, images(3_000)
-    return load_minilm(), tweets(WARM_UP + 200)
+        return pooled, images(2_000)
+    return load_minilm(), tweets(300)
 
 
 def _forward(model: Any, X: Any) -> Callable[[], Any]:

@@ -7,7 +7,6 @@ timed, except where the table says otherwise) and load their models beforehand. 
 
 import argparse
 import inspect
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from _loops import (
     loop_without_order,
 )
 from _measure import Timing, machine, table, unit
-from _memory import CASES, TO_FILE, growth
+from _memory import CASES, TO_FILE, Growth, growth
 from _models import bert, cnn, images, mlp, rows, tiny_cnn
 from _tweets import tweets
 from torch import nn
@@ -54,7 +53,7 @@ def check_equal(ways: Mapping[str, Way], *, but: Sequence[str] = ()) -> dict[str
         if name not in but and not difference <= most:
             msg = f"{name} differs from the first by {difference:.2g}."
             raise AssertionError(msg)
-        cosines[name] = f"{math.floor(cosine * 1e6) / 1e6:.6g}"
+        cosines[name] = f"{cosine:.6f}"
     return cosines
 
 
@@ -203,21 +202,30 @@ def layers(timing: Timing) -> str:
 
 def memory(_: Timing) -> str:
     """Compare how far each way raises the memory of a process of its own."""
+    heads = ("case", "way", "peak growth", "result", "one forward", "peak ÷ both")
     lines = [
-        "| case | way | peak growth | result | one forward | peak ÷ both |",
-        "|---|---|---:|---:|---:|---:|",
+        f"| {' | '.join(heads)} | with glibc's defaults |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for case, ways in CASES.items():
         for way in ways:
             grown = growth(case, way)
-            least = grown.result if way == TO_FILE else grown.result + grown.forward
             sizes = (grown.peak, grown.result, grown.forward)
             cells = " | ".join(f"{size / 1e6:.1f} MB" for size in sizes)
-            mark = " of the file" if way == TO_FILE else ""
+            usual = ""
+            if way in (OURS, "bare loop"):
+                usual = share(growth(case, way, gives_back=False), way)
             lines.append(
-                f"| {case} | {way} | {cells} | {grown.peak / least:.2f}{mark} |"
+                f"| {case} | {way} | {cells} | {share(grown, way)} | {usual} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def share(grown: Growth, way: str) -> str:
+    """Divide a peak by what had to be held; of a file, nothing had to."""
+    if way == TO_FILE:
+        return f"{grown.peak / grown.result:.2f} of the file"
+    return f"{grown.peak / (grown.result + grown.forward):.2f}"
 
 
 def profiles(timing: Timing) -> str:
