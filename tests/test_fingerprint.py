@@ -458,9 +458,9 @@ class Scripted(nn.Module):
         return self.helper(self.inner(x)) * self.scale
 
 
-def traced(offset):
-    constant = torch.full((2,), offset)
-    return torch.jit.trace(lambda x: x + constant, torch.ones(2))
+def traced(offset, function=torch.add):
+    constant = torch.linspace(0, offset, 200)  # too long for the text of a graph
+    return torch.jit.trace(lambda x: function(x, constant), torch.ones(200))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -512,8 +512,9 @@ class TestScripted:
             digest(torch.jit.script(other_helper_in_script)),
             digest(traced(1.0)),
             digest(traced(2.0)),
+            digest(traced(2.0, torch.sub)),
         }
-        assert len(found) == 4
+        assert len(found) == 5
         assert digest(traced(1.0)) in found
 
 
