@@ -142,6 +142,7 @@ ROWS = {
     "its pixels": image().tobytes(),
     "image of another size": image(size=(3, 2)),
     "image with other pixels": image(fill=1),
+    "image in other colours": image("YCbCr"),
     "grey image": image("L"),
     "image of one byte a pixel": image("L", (6, 3)),
     "transparent image": image("L", transparency=0),
