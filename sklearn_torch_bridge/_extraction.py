@@ -259,7 +259,20 @@ class Extraction:
         for wish in (self._wish, *self._others):
             if wish.store is not None:
                 check_layers(module, wish.layer)  # not looked at before
+        if isinstance(self._estimator.model, str) and "_fingerprints" in vars(self):
+            self._check_files_are_the_same()
         return extract(module, feed, self._readings, sink, how=how, advance=advance)
+
+    def _check_files_are_the_same(self) -> None:
+        """Refuse to keep rows of a model whose files changed while it was loaded."""
+        estimator = self._estimator
+        now = fingerprint_model(estimator.model, cache_key=estimator.cache_key)
+        if now != self._fingerprints[0]:
+            msg = (
+                f"The files of `model`={estimator.model!r} changed while it was "
+                "loaded. Call again when they are whole."
+            )
+            raise RuntimeError(msg)
 
     def _recall(self) -> Recall | None:
         """Ask for what the cache knows, if there is one."""

@@ -336,3 +336,56 @@ def test_a_warm_cache_needs_no_model(cache_path, minilm_path, monkeypatch, texts
     monkeypatch.setattr(models, "_load_string", None)
     monkeypatch.setattr(models, "_BY_STRING", {})
     np.testing.assert_array_equal(clone(extractor).fit(texts).transform(texts), Z)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Give the folder of a small model of transformers, which tests may change."""
+    save_bert(tmp_path / "bert", seed=0)
+    return tmp_path / "bert"
+
+
+def save_bert(folder, seed):
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=30_522, intermediate_size=8, **sizes)
+    BertModel(config).save_pretrained(folder)
+
+
+def test_a_model_whose_files_change_is_loaded_anew(folder, tokenizer, cache, texts):
+    """Its old weights, still in memory, must not pass for those in the files."""
+    tokenizer.save_pretrained(folder)
+    extractor = TorchFeatureExtractor(f"hf:{folder}", cache=cache)
+    before = extractor.transform(texts[:3])
+    save_bert(folder, seed=1)
+    after = extractor.transform(texts)
+    from transformers import AutoModel
+
+    module = AutoModel.from_pretrained(folder)
+    expected = TorchFeatureExtractor(module, preprocess=tokenizer).transform(texts)
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(after[:3] - before).max() > 1e-3
+
+
+def test_files_that_change_while_they_are_loaded_are_refused(
+    folder, tokenizer, cache, texts, monkeypatch
+):
+    from sklearn_torch_bridge import models
+
+    tokenizer.save_pretrained(folder)
+    load = models._load_string
+
+    def load_then_change(model):
+        loaded = load(model)
+        save_bert(folder, seed=2)
+        return loaded
+
+    monkeypatch.setattr(models, "_load_string", load_then_change)
+    extractor = TorchFeatureExtractor(f"hf:{folder}", cache=cache)
+    with pytest.raises(RuntimeError, match="changed while it was loaded"):
+        extractor.transform(texts)
+    assert len(cache) == 0
+    monkeypatch.undo()
+    assert extractor.transform(texts).shape == (len(texts), 8)

@@ -33,6 +33,7 @@ class _Library:
 
 _LIBRARIES = {"hf": _Library("transformers", load_hf, hf_files)}
 _BY_STRING: dict[str, LoadedModel] = {}
+_READ_BY_STRING: dict[str, object] = {}  # the state of the files that were read
 _BY_CALLABLE: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
 _LOCK = threading.RLock()
 
@@ -68,14 +69,29 @@ def _describe(module: nn.Module) -> LoadedModel:
 def files_of(model: str) -> tuple[str, list[Path]]:
     """Name the package that loads a string, and the files that it will read.
 
-    A model that is not on this machine yet is loaded first.
+    A model that is not on this machine yet is loaded first. One that was loaded from
+    files that have changed since is forgotten, so that it is never taken for what is
+    in them now.
     """
     library, name = _split(model)
     try:
-        return library.package, library.files(name)
+        files = library.files(name)
     except FileNotFoundError:
         load_model(model)
-        return library.package, library.files(name)
+        files = library.files(name)
+    with _LOCK:
+        if model in _BY_STRING and _READ_BY_STRING[model] != _state_of(files):
+            del _BY_STRING[model]
+    return library.package, files
+
+
+def _state_of(files: list[Path]) -> object:
+    """Tell what differs when a file has been written to, or is another."""
+    found = [(file, file.stat()) for file in files]
+    return [
+        (str(file), now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        for file, now in found
+    ]
 
 
 def _split(model: str) -> tuple[_Library, str]:
@@ -89,7 +105,14 @@ def _split(model: str) -> tuple[_Library, str]:
 
 def _load_string(model: str) -> LoadedModel:
     library, name = _split(model)
-    return library.load(name)
+    try:
+        before: object = _state_of(library.files(name))
+    except FileNotFoundError:
+        before = None
+    loaded = library.load(name)
+    # Of before, so that files that change meanwhile are seen to differ.
+    _READ_BY_STRING[model] = before or _state_of(library.files(name))
+    return loaded
 
 
 def _call(model: Callable[[], Any]) -> nn.Module:
