@@ -109,7 +109,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     safetensors = import_optional("safetensors", purpose=_PURPOSE)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors file is no mapping
             aliases = json.loads(file.metadata()[_ALIASES])
             return state | {name: state[other] for name, other in aliases.items()}
     except (

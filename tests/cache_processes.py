@@ -409,7 +409,7 @@ def check_read_only(path, what):
         try:
             call()
         except CacheError as error:
-            assert "Make the file and its folder" in str(error)  # noqa: PT017
+            assert "Make the file and its folder" in str(error)  # noqa: PT017 - a script, without pytest
         else:
             raise AssertionError
     cache.close()

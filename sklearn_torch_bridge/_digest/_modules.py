@@ -53,7 +53,7 @@ def write_module(encoder: Encoder, module: nn.Module) -> None:
 def _write_compiled(encoder: Encoder, module: nn.Module) -> None:
     """Write what was compiled, which changes last bits, and hooks around that."""
     original = module._orig_mod  # noqa: SLF001 - torch has no public way
-    if not module._forward_hooks and not module._forward_pre_hooks:  # noqa: SLF001
+    if not module._forward_hooks and not module._forward_pre_hooks:  # noqa: SLF001 - no public way
         encoder.add_instead(module, original)
         return
     encoder.put(b"compiled")
@@ -108,18 +108,18 @@ def _write_script(encoder: Encoder, module: torch.jit.ScriptModule) -> None:
     """Write what runs outside Python: graphs, and the attributes that they ask for."""
     core: Any = module._c  # noqa: SLF001 - torch has no public way, here and below
     asked: set[str] = set()
-    for name in sorted(core._method_names()):  # noqa: SLF001
+    for name in sorted(core._method_names()):  # noqa: SLF001 - no public way
         encoder.add(name)
-        asked |= _write_graph(encoder, core._get_method(name))  # noqa: SLF001
+        asked |= _write_graph(encoder, core._get_method(name))  # noqa: SLF001 - no public way
     for path, part in module.named_modules():
-        own: Any = part._c  # noqa: SLF001
+        own: Any = part._c  # noqa: SLF001 - no public way
         values = {name: own.getattr(name) for name in asked if own.hasattr(name)}
         encoder.add(path)
         encoder.add_named(
             {
                 name: value
                 for name, value in values.items()
-                if not isinstance(value, torch._C.ScriptModule)  # noqa: SLF001
+                if not isinstance(value, torch._C.ScriptModule)  # noqa: SLF001 - no public way
             },
             "attribute",
         )
@@ -142,7 +142,7 @@ def _write_graph(encoder: Encoder, method: Any) -> set[str]:
 
 def write_script_object(encoder: Encoder, value: torch.ScriptObject) -> None:
     """Write an object of a TorchScript class, as of packed quantised weights."""
-    encoder.put(b"scriptobject", str(value._type()).encode())  # noqa: SLF001
+    encoder.put(b"scriptobject", str(value._type()).encode())  # noqa: SLF001 - no public way
     try:
         state = value.__getstate__()
     except (AttributeError, RuntimeError) as error:

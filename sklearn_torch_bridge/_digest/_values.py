@@ -34,7 +34,7 @@ _EXACT: dict[type, Writer] = {
     np.ndarray: write_array,
     np.memmap: write_array,
     torch._ops.OpOverload: write_operator,  # noqa: SLF001 - they have no public name
-    torch._ops.OpOverloadPacket: write_operator,  # noqa: SLF001
+    torch._ops.OpOverloadPacket: write_operator,  # noqa: SLF001 - no public way
 }
 _WITH_SUBCLASSES: tuple[tuple[type, Writer], ...] = (
     (nn.Module, write_module),
