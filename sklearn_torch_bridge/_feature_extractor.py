@@ -77,7 +77,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         ``"auto"`` is ``"mean"`` from three axes up. A callable takes ``(hidden,
         mask)``. None keeps all axes (and does not go with `set_output`).
     batch_size : int or "auto", default=32
-        Rows per forward pass. ``"auto"`` fills a budget of padded tokens (2,048 on a
+        Rows per forward pass. ``"auto"`` fills a budget of padded tokens (1,024 on a
         CPU, 32,768 elsewhere) or of values, so that short texts come in large
         batches. A batch that does not fit in memory is tried again in halves, and the
         size that fits is remembered for this model and device.

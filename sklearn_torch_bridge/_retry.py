@@ -20,7 +20,7 @@ __all__ = [
 
 # Padded tokens (or steps) of a batch with batch_size="auto". On a CPU more of them
 # leave the cache, and on an accelerator fewer leave it idle.
-_TOKENS = {"cpu": 2_048}
+_TOKENS = {"cpu": 1_024}
 _TOKENS_ELSEWHERE = 32_768
 _MOST_ROWS = 1_024
 _VALUES = 1 << 22  # of a batch of arrays
