@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from sklearn_torch_bridge import inspection, pooling, stats
+from sklearn_torch_bridge import inspection, models, pooling, stats
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._errors import (
     BadRowWarning,
@@ -18,6 +18,7 @@ from sklearn_torch_bridge._precompute import precompute
 from sklearn_torch_bridge._share import share
 from sklearn_torch_bridge._tensor_to_array import TensorToArray
 from sklearn_torch_bridge.cache import EmbeddingCache
+from sklearn_torch_bridge.inspection import layer_table
 
 __version__ = version("sklearn-torch-bridge")
 
@@ -33,6 +34,8 @@ __all__ = [
     "TensorToArray",
     "TorchFeatureExtractor",
     "inspection",
+    "layer_table",
+    "models",
     "pooling",
     "precompute",
     "share",

@@ -38,6 +38,7 @@ class BridgeTransformer(
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
+        tags.input_tags.sparse = True
         tags.input_tags.string = True
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []

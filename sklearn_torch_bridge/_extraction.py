@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._batching import as_indices, count_rows, describe_rows
+from sklearn_torch_bridge._checked_rows import CheckedRows
 from sklearn_torch_bridge._digest import (
     digest,
     row_keys,
@@ -18,7 +19,7 @@ from sklearn_torch_bridge._digest import (
     settings_fingerprint,
 )
 from sklearn_torch_bridge._errors import BadRowWarning
-from sklearn_torch_bridge._feeds import CheckedRows, made_up, make_feed
+from sklearn_torch_bridge._feeds import made_up, make_feed
 from sklearn_torch_bridge._file_sink import FileSink
 from sklearn_torch_bridge._forward import BadRow, How, Reading, extract
 from sklearn_torch_bridge._identity import fingerprint_model
@@ -30,7 +31,9 @@ from sklearn_torch_bridge._sink import ArraySink, Sink
 from sklearn_torch_bridge._taps import are_plain_names, check_layers
 from sklearn_torch_bridge._types import Feed, Indices, Pool, Selector
 from sklearn_torch_bridge.cache import EmbeddingCache
-from sklearn_torch_bridge.models import LoadedModel, load_model
+from sklearn_torch_bridge.models import LoadedModel
+from sklearn_torch_bridge.models._registry import load_model
+from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["Extracted", "Extraction", "Wish"]
 
@@ -261,7 +264,18 @@ class Extraction:
                 check_layers(module, wish.layer)  # not looked at before
         if isinstance(self._estimator.model, str) and "_fingerprints" in vars(self):
             self._check_files_are_the_same()
-        return extract(module, feed, self._readings, sink, how=how, advance=advance)
+        readings = [self._with_defaults(reading) for reading in self._readings]
+        return extract(module, feed, readings, sink, how=how, advance=advance)
+
+    def _with_defaults(self, reading: Reading) -> Reading:
+        """Take what the model brings along where nothing else is asked for."""
+        loaded, output, pool = self._loaded, reading.output, reading.pool
+        own = loaded.layer_pooling if reading.layer else loaded.pooling
+        if output is None and not reading.layer:
+            output = loaded.output
+        if pool is POOLINGS["auto"]:
+            pool = POOLINGS[own] if isinstance(own, str) else own
+        return replace(reading, output=output, pool=pool)
 
     def _check_files_are_the_same(self) -> None:
         """Refuse to keep rows of a model whose files changed while it was loaded."""

@@ -19,9 +19,9 @@ from sklearn_torch_bridge._base import (
     one_of,
 )
 from sklearn_torch_bridge._callbacks import fit_task, with_callbacks
+from sklearn_torch_bridge._checked_rows import check_rows
 from sklearn_torch_bridge._export import export_values, restore_values
 from sklearn_torch_bridge._extraction import Extracted, Extraction, Wish
-from sklearn_torch_bridge._feeds import check_rows
 from sklearn_torch_bridge._forward import How
 from sklearn_torch_bridge._identity import remember_fingerprint, told_fingerprint
 from sklearn_torch_bridge._precision import PRECISIONS

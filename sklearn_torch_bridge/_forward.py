@@ -37,7 +37,7 @@ from sklearn_torch_bridge._taps import Record, taps
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
-__all__ = ["BadRow", "How", "Reading", "extract"]
+__all__ = ["BadRow", "How", "Reading", "extract", "on_device"]
 
 _TWO_AXES = 2
 
@@ -156,7 +156,7 @@ class _Run:
                 places = self.sink.caller_rows(rows)
                 done, inputs = True, None
                 try:
-                    inputs = _on_device(prepare(rows), place)
+                    inputs = on_device(prepare(rows), place)
                     if self.how.compile and count_rows(rows) == 1:
                         inputs = twice(inputs)
                     reader.begin(inputs.mask, rows, places, compiled=self.how.compile)
@@ -388,7 +388,7 @@ def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
     return ours.data_ptr() == theirs.data_ptr()
 
 
-def _on_device(inputs: Inputs, device: torch.device) -> Inputs:
+def on_device(inputs: Inputs, device: torch.device) -> Inputs:
     """Move the tensors of a model's inputs, unless there is one, where it should be."""
     if len(inputs.args) == 1 and not inputs.kwargs:
         (only,) = inputs.args

@@ -1,32 +1,43 @@
 """Which model is meant: a fingerprint that needs no loading where files tell.
 
 For a string it is that of the files, for a module that of its weights and code. What a
-callable makes is known once it was called; clones in other processes are told, so that
-with a warm cache they need not call it, and check it if they do.
+callable makes, or a string that stands for no files, is known once it was loaded;
+clones in other processes are told, so that with a warm cache they need not load it.
 """
 
 import threading
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from sklearn_torch_bridge._digest import digest, fingerprint_files, fingerprint_module
-from sklearn_torch_bridge.models import files_of, load_model
+from sklearn_torch_bridge.models._registry import (
+    files_of,
+    is_loaded,
+    load_model,
+    opens_files,
+)
 
 __all__ = ["fingerprint_model", "remember_fingerprint", "told_fingerprint"]
 
 
 @dataclass
 class _Told:
-    """What other processes have told about callables."""
+    """What was found here, or told by other processes."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     by_callable: WeakKeyDictionary[Any, bytes] = field(
         default_factory=WeakKeyDictionary
     )
+    by_string: dict[str, bytes] = field(default_factory=dict)
+
+    def of(self, model: Any) -> MutableMapping[Any, bytes]:
+        """Give what is known of the kind of `model`."""
+        return self.by_string if isinstance(model, str) else self.by_callable
 
 
 _TOLD = _Told()
@@ -35,8 +46,7 @@ _TOLD = _Told()
 def fingerprint_model(model: Any, *, cache_key: str | None) -> bytes:
     """Give 32 bytes for what `model` computes; a callable is called if need be."""
     if isinstance(model, str):
-        library, files = files_of(model)
-        return digest((library, version(library), fingerprint_files(files)))
+        return _of_string(model, cache_key)
     if not isinstance(model, nn.Module) and callable(model):
         known = told_fingerprint(model)
         if known is None:
@@ -47,15 +57,44 @@ def fingerprint_model(model: Any, *, cache_key: str | None) -> bytes:
     return fingerprint_module(load_model(model).module, cache_key=cache_key)
 
 
+def _of_string(model: str, cache_key: str | None) -> bytes:
+    """Tell a string apart by its files, else by what it was loaded to."""
+    known = files_of(model)
+    if known is not None:
+        library, package, files = known
+        # With torchvision, transformers' processors resize a little differently.
+        packages = (package, "torchvision" if opens_files(model) else None)
+        versions = [_version(one) for one in packages]
+        return digest((library, *versions, fingerprint_files(files)))
+    told = told_fingerprint(model)
+    if told is not None and not is_loaded(model):
+        return told
+    loaded = load_model(model)
+    module = fingerprint_module(loaded.module, cache_key=cache_key)
+    names = ("preprocess", "media", "output", "pooling", "layer_pooling")
+    brought = [getattr(loaded, name) for name in names]
+    lenient = cache_key is not None
+    found = digest((module, digest(brought, name="`model`", lenient=lenient)))
+    remember_fingerprint(model, found)
+    return found
+
+
+def _version(package: str | None) -> str | None:
+    try:
+        return package and version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def told_fingerprint(model: Any) -> bytes | None:
-    """Give what is known of a callable here, for a process that it is sent to."""
-    if isinstance(model, (nn.Module, str)) or not callable(model):
+    """Give what is known of a model here, for a process that it is sent to."""
+    if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
         return None
     with _TOLD.lock:
-        return _TOLD.by_callable.get(model)
+        return _TOLD.of(model).get(model)
 
 
 def remember_fingerprint(model: Any, fingerprint: bytes) -> None:
-    """Believe what another process has found of a callable, until it is called."""
+    """Believe what another process has found of a model, until it is loaded here."""
     with _TOLD.lock:
-        _TOLD.by_callable[model] = fingerprint
+        _TOLD.of(model)[model] = fingerprint

@@ -1,67 +1,120 @@
 """Any `X` as rows: what it is, and its entries one by one."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
+from torch.utils.data import Dataset, IterableDataset
 
 from sklearn_torch_bridge._types import Indices
 
 __all__ = [
     "Kind",
+    "as_files",
     "as_ragged",
     "as_rows",
     "as_texts",
     "check_even",
     "distinct_texts",
+    "find_wrong_rows",
     "find_wrong_texts",
     "kind_of",
+    "needs_preprocess",
     "stack_tensors",
 ]
 
-Kind = Literal["texts", "tensor", "tensors", "array", "ragged", "rows", "empty"]
+Kind = Literal[
+    "array",
+    "columns",
+    "empty",
+    "items",
+    "ragged",
+    "rows",
+    "sparse",
+    "tensor",
+    "tensors",
+    "texts",
+]
 
 _TWO_AXES = 2
 
 
-def kind_of(X: Any, *, has_preprocess: bool = False) -> Kind:
+def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) -> Kind:
     """Tell how to take `X`: by its type, or by its first row.
+
+    A `preprocess` takes rows of any kind, and before arrays are looked at; where a
+    model may bring one, it `takes_any` that no array holds.
 
     >>> kind_of(["a", "b"]), kind_of([[1, 2]]), kind_of(torch.zeros(2, 3))
     ('texts', 'array', 'tensor')
     """
     if isinstance(X, torch.Tensor):
         return "tensor"
+    if issparse(X):  # before mappings: dok is a dict
+        return "sparse"
+    if isinstance(X, Mapping):
+        return "columns"
+    if isinstance(X, Dataset):
+        _check_dataset(X)
+        return "items"
     countable = hasattr(X, "__len__") or hasattr(X, "__array__")
-    whole = isinstance(X, (str, bytes, Mapping)) and not issparse(X)  # dok is a dict
-    if whole or not countable:
+    if isinstance(X, (str, bytes)) or not countable:
         msg = (
             "`X` must be an array, a frame, a tensor, or a sequence with one entry a "
             f"row, got {type(X).__name__}."
         )
         raise TypeError(msg)
     column = _single_column(X)
-    return "array" if column is None else _kind_of_column(column, has_preprocess)
+    if column is None:
+        return "array"
+    return _kind_of_column(column, has_preprocess, takes_any)
 
 
-def _kind_of_column(column: Any, has_preprocess: bool) -> Kind:
+def _check_dataset(X: Any) -> None:
+    if isinstance(X, IterableDataset) or not hasattr(X, "__len__"):
+        msg = (
+            "`X` must have a length and rows in any order, got "
+            f"{type(X).__name__}, an iterable Dataset. Give list(X), if it fits in "
+            "memory, or a Dataset with `__len__` and `__getitem__`."
+        )
+        raise TypeError(msg)
+
+
+def _kind_of_column(column: Any, has_preprocess: bool, takes_any: bool) -> Kind:
     first = next((item for item in column if not _is_missing(item)), None)
     if isinstance(first, str):
         return "texts"
     if has_preprocess and not isinstance(first, (int, float, np.number, type(None))):
         return "rows"
+    if isinstance(first, tuple) and first and _is_example(first[0]):
+        return "items"
     if _is_array(first):
         even: Kind = "tensors" if isinstance(first, torch.Tensor) else "array"
         return "ragged" if _is_ragged(column) else even
     if _is_foreign(first):
-        msg = (
-            f"`X` holds {type(first).__name__} objects: give a `preprocess` that makes "
-            "of a list of them what the model takes."
-        )
-        raise TypeError(msg)
+        if takes_any:
+            return "rows"
+        raise TypeError(needs_preprocess(first))
     return "array"
+
+
+def needs_preprocess(row: Any) -> str:
+    """Say that rows are of a kind that a model does not take by itself."""
+    return (
+        f"`X` holds {type(row).__name__} objects: give a `preprocess` that makes of a "
+        "list of them what the model takes, or a model that brings one."
+    )
+
+
+def _is_example(value: Any) -> bool:
+    """Tell the first entry of what a Dataset gives: an input with its target."""
+    return (_is_array(value) and value.ndim > 0) or (
+        _is_foreign(value) and not isinstance(value, Mapping)
+    )
 
 
 def as_rows(X: Any) -> list[Any]:
@@ -143,6 +196,27 @@ def _is_ragged(rows: Sequence[Any]) -> bool:
     """Tell arrays of different shapes, some of them perhaps missing."""
     shapes = {tuple(row.shape) for row in rows if _is_array(row)}
     return len(shapes) > 1
+
+
+def as_files(names: Sequence[Any]) -> list[Any]:
+    """Make paths of str, so that they are not taken for texts; missing ones stay."""
+    return [Path(name) if isinstance(name, str) else name for name in names]
+
+
+def find_wrong_rows(rows: Sequence[Any]) -> tuple[Indices, str]:
+    """Find rows that are missing, or files that are not there; say it of the first."""
+    wrong: list[int] = []
+    reason = ""
+    for row, value in enumerate(rows):
+        if _is_missing(value):
+            why = "is missing"
+        elif isinstance(value, os.PathLike) and not os.path.exists(value):  # noqa: PTH110 - any path-like object
+            why = f"names a file that is not there: {os.fspath(value)!r}"
+        else:
+            continue
+        reason = reason or f"row {row} of `X` {why}."
+        wrong.append(row)
+    return np.array(wrong, np.intp), reason
 
 
 def find_wrong_texts(X: Any) -> Indices:

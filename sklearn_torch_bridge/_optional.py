@@ -7,9 +7,12 @@ from types import ModuleType
 __all__ = ["import_optional", "is_installed"]
 
 _EXTRAS = {
+    "PIL": "vision",
     "matplotlib": "plot",
     "safetensors": "safetensors",
     "sentence_transformers": "st",
+    "timm": "timm",
+    "torchvision": "vision",
     "tqdm": "progress",
     "transformers": "hf",
 }

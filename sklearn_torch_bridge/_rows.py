@@ -12,11 +12,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._batching import as_indices, describe_rows
+from sklearn_torch_bridge._collections import Columns
 from sklearn_torch_bridge._convert import to_tensor
 from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._types import Feed, Indices, Inputs, Preprocess, Rows
 
-__all__ = ["ArrayFeed", "RaggedFeed", "RowFeed", "SubsetFeed", "TensorFeed"]
+__all__ = [
+    "ArrayFeed",
+    "ColumnsFeed",
+    "RaggedFeed",
+    "RowFeed",
+    "SparseFeed",
+    "SubsetFeed",
+    "TensorFeed",
+    "stack_items",
+]
 
 _TWO_AXES = 2
 _CHEAP_BYTES = 1 << 20  # below, the allocator reuses memory by itself
@@ -85,6 +95,58 @@ class TensorFeed:
         """Copy these rows, floats in the model's dtype."""
         own = self._tensor[rows].clone()
         return Inputs(args=(_cast(own, self._dtype),))
+
+
+class SparseFeed:
+    """The rows of a sparse matrix, dense for one batch at a time."""
+
+    lengths = None
+    even = False
+
+    def __init__(self, matrix: Any, dtype: torch.dtype) -> None:
+        self.row_size: int | None = matrix.shape[1]
+        self._matrix = matrix
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        n_rows: int = self._matrix.shape[0]
+        return n_rows
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Make an array of these rows, floats in the model's dtype."""
+        return Inputs((to_tensor(self._matrix[rows].toarray(), dtype=self._dtype),))
+
+
+class ColumnsFeed:
+    """Columns as keyword arguments; ``attention_mask`` says which tokens are real."""
+
+    lengths = None
+    even = False
+
+    def __init__(self, columns: Columns, dtype: torch.dtype, model: nn.Module) -> None:
+        parameters = inspect.signature(model.forward).parameters
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+        unknown = [name for name in columns.by_name if name not in parameters]
+        if unknown and not takes_any:
+            msg = (
+                f"`X` has the column {unknown[0]!r}, and `model` takes "
+                f"{', '.join(map(repr, parameters))}."
+            )
+            raise ValueError(msg)
+        sizes = [math.prod(one.shape[1:]) for one in columns.by_name.values()]
+        self.row_size: int | None = sum(sizes)
+        self._columns = columns
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Copy these rows of each column, floats in the model's dtype."""
+        taken = self._columns[rows].by_name
+        kwargs = {name: _own(values, self._dtype) for name, values in taken.items()}
+        mask = kwargs.get("attention_mask")
+        return Inputs(kwargs=kwargs, mask=mask if _is_mask(mask) else None)
 
 
 class SubsetFeed:
@@ -174,7 +236,6 @@ def _own(row: Any, dtype: torch.dtype) -> torch.Tensor:
 class RowFeed:
     """Rows of any kind, sent through the caller's `preprocess`."""
 
-    even = False
     row_size = None
 
     def __init__(
@@ -185,8 +246,10 @@ class RowFeed:
         *,
         origin: Indices | None = None,
         lengths: NDArray[np.int64] | None = None,
+        even: bool = False,
     ) -> None:
         self.lengths = lengths
+        self.even = even
         self._origin = origin
         self._rows = rows
         self._preprocess = preprocess
@@ -197,24 +260,61 @@ class RowFeed:
 
     def batch(self, rows: Rows) -> Inputs:
         """Hand a list of these rows to `preprocess`."""
-        given = [self._rows[row] for row in as_indices(rows)]
-        if given and isinstance(given[0], (np.ndarray, torch.Tensor)):
-            given = [
-                row.clone() if isinstance(row, torch.Tensor) else np.array(row)
-                for row in given
-            ]
+        places = as_indices(rows)
         try:
-            made = self._preprocess(given)
-        except Exception as error:
-            places = as_indices(rows)
+            made = self._preprocess([self._given(row) for row in places])
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            failed, reason = self._find_failing(places, error)
             if self._origin is not None:
-                places = np.flatnonzero(np.isin(self._origin, places))
+                failed = np.flatnonzero(np.isin(self._origin, failed))
             msg = (
-                f"`preprocess` failed on {describe_rows(places)}: "
-                f"{type(error).__name__}: {error}"
+                f"`preprocess` failed on {describe_rows(failed)}: "
+                f"{type(reason).__name__}: {reason}"
             )
-            raise ForwardError(msg) from error
+            raise ForwardError(msg) from reason
         return _as_inputs(made, self._dtype)
+
+    def _given(self, row: int) -> Any:
+        """Give one row, which `preprocess` may write to."""
+        value = self._rows[row]
+        if isinstance(value, torch.Tensor):
+            return value.clone()
+        return np.array(value) if isinstance(value, np.ndarray) else value
+
+    def _find_failing(
+        self, places: Indices, error: Exception
+    ) -> tuple[Indices, Exception]:
+        """Find the first row that fails by itself, to name it alone."""
+        for place in places if len(places) > 1 else ():
+            try:
+                self._preprocess([self._given(place)])
+            except Exception as reason:  # noqa: BLE001 - the caller raises it
+                return np.array([place]), reason
+        return places, error
+
+
+def stack_items(items: Sequence[Any]) -> Any:
+    """Put the items of a Dataset into one tensor, or one for each key of theirs."""
+    first = items[0]
+    if isinstance(first, Mapping):
+        return {key: stack_items([item[key] for item in items]) for key in first}
+    tensors = [
+        item if isinstance(item, torch.Tensor) else torch.as_tensor(np.asarray(item))
+        for item in items
+    ]
+    shapes = dict.fromkeys(tuple(tensor.shape) for tensor in tensors)
+    if len(shapes) > 1:
+        msg = (
+            "items must have one shape, got "
+            f"{', '.join(map(str, shapes))}. Pad them in the Dataset, or give a "
+            "`preprocess` that does."
+        )
+        raise ValueError(msg)
+    stacked = torch.stack([tensor.detach() for tensor in tensors])
+    if stacked.is_floating_point() and not bool(torch.isfinite(stacked).all()):
+        msg = "an item must be finite, got NaN or infinity."
+        raise ValueError(msg)
+    return stacked
 
 
 def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:

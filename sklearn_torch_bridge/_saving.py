@@ -30,7 +30,7 @@ from sklearn_torch_bridge._weights_file import (
     looks_of,
     state_of,
 )
-from sklearn_torch_bridge.models import load_model
+from sklearn_torch_bridge.models._registry import load_model
 
 __all__ = ["read_extractor", "write_extractor"]
 

@@ -298,7 +298,9 @@ def test_weights_returned_by_a_model_are_not_shared():
             "row 1 is missing",
             id="gap",
         ),
-        pytest.param({"a": [1]}, TypeError, "one entry a row, got dict", id="dict"),
+        pytest.param(
+            {"a": [1]}, ValueError, "column 'a', and `model` takes", id="dict"
+        ),
     ],
 )
 def test_input_that_cannot_be_used_is_refused_with_a_reason(X, error, words):
@@ -389,8 +391,8 @@ def test_a_callable_is_loaded_once_and_shared_by_clones(X):
 @pytest.mark.parametrize(
     ("model", "error", "words"),
     [
-        ("resnet", ValueError, "must be 'hf:NAME_OR_PATH', got 'resnet'"),
-        ("hf:", ValueError, "must be 'hf:NAME_OR_PATH', got 'hf:'"),
+        ("resnet", ValueError, "must be one of 'hf:NAME_.*, got 'resnet'"),
+        ("hf:", ValueError, "must be one of 'hf:NAME_.*, got 'hf:'"),
         ("hf:/nowhere", ValueError, "must be a folder with a saved model"),
         (3, TypeError, "`model` must be a torch.nn.Module, a string .* got 3"),
         (dict, TypeError, "must return a torch.nn.Module, got dict"),

@@ -177,7 +177,7 @@ def test_a_row_that_a_worker_fails_on_is_named(num_workers):
         nn.Identity(), preprocess=preprocess, num_workers=num_workers, batch_size=2
     )
     before = threading.active_count()
-    with pytest.raises(ForwardError, match=r"`preprocess` failed on rows 4 to 5: Val"):
+    with pytest.raises(ForwardError, match=r"`preprocess` failed on row 4: Val"):
         extractor.transform(["1", "2", "3", "4", "x", "5", "6"])
     assert threading.active_count() == before
 

@@ -60,9 +60,7 @@ def test_kinds_of_input(X, kind):
     assert kind_of(X) == kind
 
 
-@pytest.mark.parametrize(
-    "X", ["text", b"text", {"a": [1]}, 3, iter("ab"), None], ids=str
-)
+@pytest.mark.parametrize("X", ["text", b"text", 3, iter("ab"), None], ids=str)
 def test_what_is_no_sequence_of_rows_is_refused(X):
     with pytest.raises(TypeError, match="one entry a row, got"):
         kind_of(X)

@@ -12,7 +12,16 @@ import sklearn_torch_bridge
 ROOT = Path(sklearn_torch_bridge.__file__).parent
 ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_types", "_errors", "_optional"},
-    {"_batching", "_cast", "_contents", "_inputs", "_kinds", "_memory", "_plain"},
+    {
+        "_batching",
+        "_cast",
+        "_collections",
+        "_contents",
+        "_inputs",
+        "_kinds",
+        "_memory",
+        "_plain",
+    },
     {"_module_copy", "_precision", "_progress", "_segments", "_select", "_staging"},
     {"_bounds", "cache", "pooling"},
     {"_callbacks", "_digest", "_replica", "_retry", "_strided", "_taps", "_tokens"},
@@ -20,8 +29,8 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_compiler", "_export", "_join", "_saved_folder", "_sparse"},
     {"_compile", "_convert", "_share"},
     {"_rows", "_sink", "models"},
-    {"_base", "_feeds", "_file_sink", "_forward", "_identity", "_recall"},
-    {"_saving", "stats"},
+    {"_base", "_checked_rows", "_file_sink", "_forward", "_identity", "_recall"},
+    {"_feeds", "_saving", "stats"},
     {"_extraction"},
     {"_feature_extractor", "_tensor_to_array"},
     {"_precompute", "inspection"},

@@ -7,8 +7,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import cos_sim
 
 from sklearn_torch_bridge import TorchFeatureExtractor
-from sklearn_torch_bridge.models import load_model
 from sklearn_torch_bridge.models._hf import load_hf
+from sklearn_torch_bridge.models._registry import load_model
 
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
 

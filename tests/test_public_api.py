@@ -14,6 +14,7 @@ PUBLIC = [
     "sklearn_torch_bridge",
     "sklearn_torch_bridge.cache",
     "sklearn_torch_bridge.inspection",
+    "sklearn_torch_bridge.models",
     "sklearn_torch_bridge.pooling",
     "sklearn_torch_bridge.stats",
 ]
@@ -34,7 +35,11 @@ def public_objects():
             if inspect.isclass(value) or inspect.isfunction(value):
                 yield f"{place}.{name}"
             if inspect.isclass(value) and not issubclass(value, Exception):
-                methods = (m for m in vars(value) if not m.startswith("_"))
+                methods = (
+                    method
+                    for method, what in vars(value).items()
+                    if method[0] != "_" and not isinstance(what, (str, int))
+                )  # defaults of fields are documented with the class
                 yield from (f"{place}.{name}.{method}" for method in methods)
 
 

@@ -327,14 +327,14 @@ def test_another_process_finds_the_rows(cache_path):
 
 
 def test_a_warm_cache_needs_no_model(cache_path, minilm_path, monkeypatch, texts):
-    from sklearn_torch_bridge import models
+    from sklearn_torch_bridge.models import _registry as models
 
     extractor = TorchFeatureExtractor(
         f"hf:{minilm_path}", cache=cache_path, layer="encoder.layer.0"
     )
     Z = extractor.transform(texts)
     monkeypatch.setattr(models, "_load_string", None)
-    monkeypatch.setattr(models, "_BY_STRING", {})
+    monkeypatch.setattr(models, "_BY_STRING", models._Loaded())
     np.testing.assert_array_equal(clone(extractor).fit(texts).transform(texts), Z)
 
 
@@ -372,7 +372,7 @@ def test_a_model_whose_files_change_is_loaded_anew(folder, tokenizer, cache, tex
 def test_files_that_change_while_they_are_loaded_are_refused(
     folder, tokenizer, cache, texts, monkeypatch
 ):
-    from sklearn_torch_bridge import models
+    from sklearn_torch_bridge.models import _registry as models
 
     tokenizer.save_pretrained(folder)
     load = models._load_string

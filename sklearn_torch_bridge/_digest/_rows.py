@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from sklearn_torch_bridge._contents import with_bytes
 from sklearn_torch_bridge._digest._arrays import array_bytes, dtype_name
@@ -37,7 +38,8 @@ def row_keys(rows: Any, fingerprint: bytes) -> list[bytes]:
     `rows` is an array or a tensor, whose first axis it is, or a sequence: of str,
     arrays and tensors of any shapes, bytes, numbers, None, images of Pillow, paths
     (the file's content counts, not its name), lists, tuples and dicts of these, and
-    objects that `digest` can identify. A tensor has the keys of the equal array.
+    objects that `digest` can identify. A tensor or a sparse matrix has the keys of the
+    equal array.
 
     Raises `FingerprintError`, a `TypeError`, for a row that nothing can identify.
 
@@ -51,6 +53,8 @@ def row_keys(rows: Any, fingerprint: bytes) -> list[bytes]:
         raise TypeError(msg)
     if isinstance(rows, torch.Tensor):
         return _tensor_keys(rows, start)
+    if issparse(rows):
+        return _sparse_keys(rows, start)
     if type(rows) in _ARRAYS and not (rows.dtype.hasobject or rows.dtype.kind == "U"):
         return _array_keys(rows, start)
     whole = isinstance(rows, (str, bytes, set, frozenset, Mapping)) or hasattr(
@@ -97,6 +101,15 @@ def _tensor_keys(tensor: torch.Tensor, start: Any) -> list[bytes]:
         base = start.copy()
         base.update(_array_head(_torch_name(tensor), shape, row_bytes))
         keys += with_bytes(values, partial(_hash_each, row_bytes, part, base))
+    return keys
+
+
+def _sparse_keys(matrix: Any, start: Any) -> list[bytes]:
+    """Hash the rows of a sparse matrix as those of the equal array."""
+    n_rows, n_columns = matrix.shape
+    keys: list[bytes] = []
+    for part in _cut(n_rows, n_columns * matrix.dtype.itemsize):
+        keys += _array_keys(matrix[part].toarray(), start)
     return keys
 
 

@@ -1,21 +1,60 @@
-"""`SentenceTransformer` objects: they take one mapping, made by their own tokenizer."""
+"""sentence-transformers: ``"st:NAME_OR_PATH"``, and its objects as they are.
+
+Modules, pooling, prompts and normalisation are the model's own, so that the result is
+that of `SentenceTransformer.encode`.
+"""
 
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sklearn_torch_bridge._optional import import_optional
 from sklearn_torch_bridge._tokens import lock_of
 from sklearn_torch_bridge._types import Inputs
+from sklearn_torch_bridge.models._files import (
+    cached_folder,
+    silent_loading,
+    tree_of_files,
+)
 from sklearn_torch_bridge.models._loaded import LoadedModel
 
-__all__ = ["is_sentence_transformer", "with_tokenizer"]
+__all__ = ["is_sentence_transformer", "load_st", "st_files", "with_tokenizer"]
 
 _AT_ONCE = 1_000
+_POOLINGS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
+
+
+def load_st(name: str) -> LoadedModel:
+    """Load a model; never code from the hub."""
+    library = import_optional("sentence_transformers", purpose=f"`model`='st:{name}'")
+    try:
+        with silent_loading():
+            module = library.SentenceTransformer(
+                name, device="cpu", trust_remote_code=False
+            )
+    except OSError as error:
+        msg = (
+            f"`model`='st:{name}' must be a folder with a saved model, or the name of "
+            "one on the Hugging Face hub that is cached or can be reached. "
+            f"sentence-transformers says: {error}"
+        )
+        raise ValueError(msg) from error
+    return with_tokenizer(module)
+
+
+def st_files(name: str) -> list[Path]:
+    """List the files of a model, those of its modules in folders below included."""
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = cached_folder(name, "modules.json", prefix="st")
+    return tree_of_files(folder)
 
 
 def is_sentence_transformer(module: nn.Module) -> bool:
@@ -24,18 +63,43 @@ def is_sentence_transformer(module: nn.Module) -> bool:
     return library is not None and isinstance(module, library.SentenceTransformer)
 
 
-def with_tokenizer(module: nn.Module) -> LoadedModel:
+def with_tokenizer(module: Any) -> LoadedModel:
     """Give the model with its own tokenizing, truncated where it truncates."""
+    longest = module.truncate_dim
     return LoadedModel(
-        module, preprocess=partial(_prepare, module), lengths=partial(_lengths, module)
+        module,
+        preprocess=partial(_prepare, module),
+        output="sentence_embedding",
+        pooling="auto" if longest is None else partial(_truncate, longest),
+        layer_pooling=_own_pooling(module),
+        lengths=partial(_lengths, module),
     )
 
 
-def _prepare(module: Any, texts: Sequence[str]) -> Inputs:
-    # `tokenize` was the name until sentence-transformers 5; 6 warns about it.
-    tokenize = module.preprocess if hasattr(module, "preprocess") else module.tokenize
+def _own_pooling(module: nn.Module) -> str:
+    """Name the pooling of a model, for its layers."""
+    for part in module.children():
+        mode = getattr(part, "pooling_mode", None)
+        if isinstance(mode, str):
+            return _POOLINGS.get(mode, "auto")
+    return "auto"
+
+
+def _truncate(
+    longest: int, hidden: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    del mask  # of tokens, which a sentence has no more
+    return hidden[..., :longest]
+
+
+def _prepare(module: Any, rows: Sequence[Any]) -> Inputs:
+    """Let the model prepare texts (or what else it takes), behind its own prompt."""
+    prompt = module.prompts.get(module.default_prompt_name)
     with lock_of(module):
-        features = dict(tokenize(list(texts)))
+        if hasattr(module, "preprocess"):
+            features = dict(module.preprocess(list(rows), prompt=prompt))
+        else:  # sentence-transformers 5
+            features = dict(module.tokenize([f"{prompt or ''}{row}" for row in rows]))
     return Inputs(args=(features,), mask=features.get("attention_mask"))
 
 

@@ -1,0 +1,75 @@
+"""``"torchscript:PATH"`` and ``"export:PATH"``: models that are files of PyTorch.
+
+Both hold a program as well as weights, and are for files whose author one trusts.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sklearn_torch_bridge.models._loaded import LoadedModel
+
+__all__ = ["load_export", "load_torchscript"]
+
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_LOCK = threading.Lock()
+
+
+def load_torchscript(path: str) -> LoadedModel:
+    """Load what `torch.jit.save` has written, onto the CPU."""
+    file = _existing(path, "torchscript")
+    try:
+        load: Any = torch.jit.load  # untyped in torch
+        return LoadedModel(load(file, map_location="cpu"))
+    except RuntimeError as error:
+        msg = (
+            f"`model`='torchscript:{path}' must be a file that `torch.jit.save` has "
+            f"written. torch says: {_first_line(error)}"
+        )
+        raise ValueError(msg) from error
+
+
+def load_export(path: str) -> LoadedModel:
+    """Load what `torch.export.save` has written."""
+    file = _existing(path, "export")
+    try:
+        with _weights_only():
+            program = torch.export.load(file)
+    except Exception as error:  # of many kinds, for files of other kinds
+        msg = (
+            f"`model`='export:{path}' must be a file that `torch.export.save` has "
+            f"written. torch says: {_first_line(error)}"
+        )
+        raise ValueError(msg) from error
+    return LoadedModel(program.module())
+
+
+def _existing(path: str, prefix: str) -> str:
+    if not Path(path).is_file():
+        msg = f"`model`='{prefix}:{path}' must name a file, and there is none."
+        raise ValueError(msg)
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let no pickle in a file run code: `torch.export.load` has no option for it."""
+    with _LOCK:
+        before = os.environ.get(_WEIGHTS_ONLY)
+        os.environ[_WEIGHTS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_WEIGHTS_ONLY]
+            else:
+                os.environ[_WEIGHTS_ONLY] = before

@@ -1,0 +1,209 @@
+"""Images and sound, from files or from memory, as what a model takes."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.io import wavfile
+from torch import nn
+
+from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge._replica import float_dtype
+from sklearn_torch_bridge._types import Inputs
+
+__all__ = ["ImageRows", "SoundRows"]
+
+_TWO_AXES, _THREE_AXES = 2, 3
+_CHANNELS = (1, 3, 4)
+
+
+class ImageRows:
+    """Makes of images (paths, Pillow's, arrays of bytes) what a model takes.
+
+    `prepare` gets upright images of Pillow in `mode`, as a list.
+    """
+
+    even = False
+
+    def __init__(
+        self, prepare: Callable[[list[Any]], Any], *, mode: str = "RGB"
+    ) -> None:
+        self._prepare = prepare
+        self._mode = mode
+
+    def __call__(self, rows: Sequence[Any]) -> Any:
+        """Open, turn upright and convert each image, and prepare them together."""
+        return self._prepare([_open_image(row, self._mode) for row in rows])
+
+    def takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
+        """Tell arrays that are pictures from those that are prepared already."""
+        if str(dtype).rpartition(".")[2] != "uint8":
+            return False
+        return len(shape) == _TWO_AXES or (
+            len(shape) == _THREE_AXES
+            and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS)
+        )
+
+    def example(self) -> NDArray[np.uint8]:
+        """Give a row, for the width of a result without rows."""
+        return np.zeros((32, 32, 3), np.uint8)
+
+
+def _open_image(row: Any, mode: str) -> Any:
+    """Give a picture upright and in `mode`, as transformers' pipelines take it."""
+    pillow = import_optional("PIL.Image", purpose="opening images")
+    turn = import_optional("PIL.ImageOps", purpose="opening images").exif_transpose
+    if isinstance(row, (str, os.PathLike)):
+        with pillow.open(row) as image:
+            return turn(image).convert(mode)
+    if isinstance(row, (np.ndarray, torch.Tensor)):
+        return pillow.fromarray(_as_picture(row)).convert(mode)
+    if isinstance(row, pillow.Image):
+        return turn(row).convert(mode)
+    msg = (
+        "a row must be an image of Pillow, a path to one, or an array of uint8, got "
+        f"{type(row).__name__}."
+    )
+    raise TypeError(msg)
+
+
+def _as_picture(row: Any) -> NDArray[np.uint8]:
+    """Put channels last, and leave out the axis of a single one."""
+    array: NDArray[Any] = (
+        row.detach().cpu().numpy() if isinstance(row, torch.Tensor) else row
+    )
+    if array.dtype != np.uint8 or array.ndim not in (_TWO_AXES, _THREE_AXES):
+        msg = (
+            "an array must be a picture of uint8, (height, width, channels), got "
+            f"{array.dtype} of shape {array.shape}."
+        )
+        raise TypeError(msg)
+    if array.ndim == _TWO_AXES:
+        return array
+    if array.shape[-1] not in _CHANNELS:
+        array = array.transpose(1, 2, 0)
+    return array[..., 0] if array.shape[-1] == 1 else np.ascontiguousarray(array)
+
+
+class SoundRows:
+    """Makes of sound what a model takes, by a feature extractor of transformers.
+
+    A row is an array (n_values,) at the rate of the model, a mapping with ``array``
+    and ``sampling_rate``, or the path of a WAV file. Clips of different length share
+    a batch only where the extractor brings all to one length: many of these models
+    hear the silence that fills up the shorter ones.
+    """
+
+    def __init__(self, extractor: Any, module: nn.Module) -> None:
+        self._extractor = extractor
+        self._rate = int(extractor.sampling_rate)
+        self._dtype = float_dtype(module)
+        config = getattr(module, "config", None)
+        self._n_positions = getattr(config, "max_source_positions", None)
+        self.even = not (
+            hasattr(extractor, "nb_max_frames") or hasattr(extractor, "max_length")
+        )
+
+    def __call__(self, rows: Sequence[Any]) -> Inputs:
+        """Check the rate of each clip, and extract features of all together."""
+        clips = [self._clip(row) for row in rows]
+        asked = {"return_attention_mask": True} if self._has_window() else {}
+        made = dict(
+            self._extractor(
+                clips, sampling_rate=self._rate, return_tensors="pt", **asked
+            )
+        )
+        mask = made.pop("attention_mask", None) if asked else None
+        kwargs = {
+            name: value.to(self._dtype) if value.is_floating_point() else value
+            for name, value in made.items()
+        }
+        return Inputs(kwargs=kwargs, mask=self._of_positions(mask))
+
+    def takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
+        """Tell a waveform from features."""
+        del dtype
+        return len(shape) == 1
+
+    def example(self) -> NDArray[np.float32]:
+        """Give a row, for the width of a result without rows."""
+        return np.zeros(self._rate, np.float32)
+
+    def lengths(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Count values, for clips that must not be padded."""
+        if not self.even:
+            return None
+        return np.array([self._n_values(row) for row in rows], np.int64)
+
+    def _n_values(self, row: Any) -> int:
+        try:
+            return len(self._read(row, lazily=True)[0])
+        except (TypeError, ValueError, OSError):  # `__call__` will say of which row
+            return 0
+
+    def _has_window(self) -> bool:
+        return hasattr(self._extractor, "nb_max_frames") and bool(self._n_positions)
+
+    def _of_positions(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """Thin out a mask of frames to one of the positions that they become."""
+        if mask is None or not self._n_positions:
+            return None
+        return mask[:, :: mask.shape[1] // self._n_positions]
+
+    def _clip(self, row: Any) -> NDArray[Any]:
+        array, rate = self._read(row)
+        if rate is not None and rate != self._rate:
+            msg = (
+                f"sound must have the sampling rate of the model, {self._rate} Hz, got "
+                f"{rate} Hz: resample it first (scipy.signal.resample_poly)."
+            )
+            raise ValueError(msg)
+        if array.ndim != 1 or array.dtype.kind not in "fiu" or not len(array):
+            msg = (
+                "sound must be an array (n_values,) of numbers, got "
+                f"{array.dtype} of shape {array.shape}."
+            )
+            raise ValueError(msg)
+        if not np.isfinite(array).all():
+            msg = "sound must be finite, got NaN or infinity."
+            raise ValueError(msg)
+        return array
+
+    def _read(
+        self, row: Any, *, lazily: bool = False
+    ) -> tuple[NDArray[Any], int | None]:
+        """Give the values of a clip, and its rate where it says so."""
+        if isinstance(row, (str, os.PathLike)):
+            return _read_wav(Path(row), lazily=lazily)
+        if isinstance(row, Mapping):
+            if not {"array", "sampling_rate"} <= set(row):
+                msg = (
+                    "sound, where it is a mapping, must have 'array' and "
+                    f"'sampling_rate', got {sorted(map(str, row))}."
+                )
+                raise ValueError(msg)
+            return np.asarray(row["array"]), int(row["sampling_rate"])
+        if isinstance(row, torch.Tensor):
+            return row.detach().cpu().numpy(), None
+        return np.asarray(row), None
+
+
+def _read_wav(path: Path, *, lazily: bool) -> tuple[NDArray[Any], int]:
+    """Read a WAV file as floats from -1 to 1, channels averaged; or only map it."""
+    try:
+        rate, values = wavfile.read(path, mmap=lazily)
+    except ValueError as error:
+        msg = f"a path must name a WAV file, got {path.name!r}: {error}"
+        raise ValueError(msg) from error
+    array: NDArray[Any] = values
+    if lazily:
+        return array, int(rate)
+    if array.dtype.kind == "u":  # 8 bits, around 128
+        array = (array.astype(np.float32) - 128) / 128
+    elif array.dtype.kind == "i":
+        array = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
+    return (array if array.ndim == 1 else array.mean(axis=1)), int(rate)

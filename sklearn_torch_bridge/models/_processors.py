@@ -1,0 +1,64 @@
+"""Processors of transformers, given as `preprocess` or found beside a model."""
+
+import inspect
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from sklearn_torch_bridge.models._media import ImageRows, SoundRows
+
+__all__ = ["is_media_processor", "media_of", "text_part"]
+
+_IMAGES = "ImageProcessingMixin"
+_SOUND = "FeatureExtractionMixin"
+_SEVERAL = "ProcessorMixin"
+
+
+def is_media_processor(preprocess: Any) -> bool:
+    """Tell an image processor or feature extractor, which takes no texts."""
+    return _is(preprocess, _IMAGES) or _is(preprocess, _SOUND)
+
+
+def text_part(preprocess: Any) -> Any:
+    """Give what takes texts: the tokenizer of a processor of several kinds."""
+    if not _is(preprocess, _SEVERAL):
+        return preprocess
+    return getattr(preprocess, "tokenizer", None)
+
+
+def media_of(preprocess: Any, module: nn.Module) -> ImageRows | SoundRows | None:
+    """Give what takes images or sound; None where `preprocess` is something else."""
+    if _is(preprocess, _SEVERAL):
+        parts = ("image_processor", "feature_extractor")
+        found = (getattr(preprocess, name, None) for name in parts)
+        preprocess = next((part for part in found if part is not None), None)
+    if _is(preprocess, _IMAGES):
+        names = _names_taken(module)
+        return ImageRows(partial(_process_images, preprocess, names))
+    if _is(preprocess, _SOUND):
+        return SoundRows(preprocess, module)
+    return None
+
+
+def _process_images(
+    processor: Any, names: frozenset[str] | None, images: list[Any]
+) -> dict[str, Any]:
+    made = processor(images=images, return_tensors="pt")
+    return {key: made[key] for key in made if names is None or key in names}
+
+
+def _names_taken(module: nn.Module) -> frozenset[str] | None:
+    """Name the parameters of a forward; None: any."""
+    parameters = inspect.signature(module.forward).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return None
+    return frozenset(parameters)
+
+
+def _is(value: Any, base: str) -> bool:
+    """Tell an object of transformers by a base class, without importing it."""
+    return any(
+        one.__name__ == base and one.__module__.partition(".")[0] == "transformers"
+        for one in type(value).__mro__
+    )

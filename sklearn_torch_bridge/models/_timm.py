@@ -1,0 +1,50 @@
+"""``"timm:NAME_OR_PATH"``: an image model of timm without its head."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge.models._media import ImageRows
+
+__all__ = ["load_timm", "stack_images", "timm_files"]
+
+
+def load_timm(name: str) -> LoadedModel:
+    """Load a pretrained model, and the transforms that it was evaluated with.
+
+    A folder is one that `timm.models.save_for_hf` has written.
+    """
+    timm = import_optional("timm", purpose=f"`model`='timm:{name}'")
+    full = f"local-dir:{name}" if Path(name).is_dir() else name
+    try:
+        module = timm.create_model(full, pretrained=True, num_classes=0)
+    except Exception as error:  # of the hub, of files, of unknown names
+        msg = (
+            f"`model`='timm:{name}' must be a folder with a saved model, or the name "
+            "of a pretrained one that is cached or can be reached "
+            f"(timm.list_pretrained()). timm says: {error}"
+        )
+        raise ValueError(msg) from error
+    config = timm.data.resolve_model_data_config(module)
+    transform = timm.data.create_transform(**config, is_training=False)
+    mode = "L" if config["input_size"][0] == 1 else "RGB"
+    return LoadedModel(
+        module, media=ImageRows(partial(stack_images, transform), mode=mode)
+    )
+
+
+def stack_images(transform: Any, images: list[Any]) -> torch.Tensor:
+    """Transform one image after the other into one batch."""
+    return torch.stack([transform(image) for image in images])
+
+
+def timm_files(name: str) -> list[Path] | None:
+    """List the files of a folder; of a name nothing tells without loading."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return None
+    return [path for path in sorted(folder.iterdir()) if path.is_file()]
