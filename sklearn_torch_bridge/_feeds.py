@@ -87,9 +87,10 @@ def _row_preprocess(values: Any, kind: Kind, given: Any, loaded: LoadedModel) ->
     media = loaded.media
     first = _first(values)
     if kind in ("rows", "empty"):
-        if kind == "rows" and media is None and loaded.preprocess is None:
+        brought = loaded.preprocess
+        if kind == "rows" and media is None and (not brought or is_tokenizer(brought)):
             raise TypeError(needs_preprocess(first))
-        return media or loaded.preprocess or list
+        return media or brought or list
     if not isinstance(first, (np.ndarray, torch.Tensor)):  # of a Dataset
         number = isinstance(first, (int, float, np.number, Mapping))
         return stack_items if number or media is None else media

@@ -19,7 +19,6 @@ from sklearn_torch_bridge.models._registry import (
     files_of,
     is_loaded,
     load_model,
-    opens_files,
 )
 
 __all__ = ["fingerprint_model", "remember_fingerprint", "told_fingerprint"]
@@ -34,10 +33,7 @@ class _Told:
         default_factory=WeakKeyDictionary
     )
     by_string: dict[str, bytes] = field(default_factory=dict)
-
-    def of(self, model: Any) -> MutableMapping[Any, bytes]:
-        """Give what is known of the kind of `model`."""
-        return self.by_string if isinstance(model, str) else self.by_callable
+    found: dict[str, bytes] = field(default_factory=dict)  # here, to be told
 
 
 _TOLD = _Told()
@@ -61,12 +57,10 @@ def _of_string(model: str, cache_key: str | None) -> bytes:
     """Tell a string apart by its files, else by what it was loaded to."""
     known = files_of(model)
     if known is not None:
-        library, package, files = known
-        # With torchvision, transformers' processors resize a little differently.
-        packages = (package, "torchvision" if opens_files(model) else None)
-        versions = [_version(one) for one in packages]
-        return digest((library, *versions, fingerprint_files(files)))
-    told = told_fingerprint(model)
+        library, packages, files = known
+        versions = [_version(package) for package in packages]
+        return digest((library, versions, fingerprint_files(files)))
+    told = _TOLD.by_string.get(model)
     if told is not None and not is_loaded(model):
         return told
     loaded = load_model(model)
@@ -75,26 +69,32 @@ def _of_string(model: str, cache_key: str | None) -> bytes:
     brought = [getattr(loaded, name) for name in names]
     lenient = cache_key is not None
     found = digest((module, digest(brought, name="`model`", lenient=lenient)))
-    remember_fingerprint(model, found)
+    with _TOLD.lock:
+        _TOLD.found[model] = found
     return found
 
 
-def _version(package: str | None) -> str | None:
+def _version(package: str) -> str | None:
     try:
-        return package and version(package)
+        return version(package)
     except PackageNotFoundError:
         return None
 
 
 def told_fingerprint(model: Any) -> bytes | None:
     """Give what is known of a model here, for a process that it is sent to."""
-    if isinstance(model, nn.Module) or not (isinstance(model, str) or callable(model)):
-        return None
     with _TOLD.lock:
-        return _TOLD.of(model).get(model)
+        if isinstance(model, str):
+            return _TOLD.found.get(model) or _TOLD.by_string.get(model)
+        if isinstance(model, nn.Module) or not callable(model):
+            return None
+        return _TOLD.by_callable.get(model)
 
 
 def remember_fingerprint(model: Any, fingerprint: bytes) -> None:
     """Believe what another process has found of a model, until it is loaded here."""
     with _TOLD.lock:
-        _TOLD.of(model)[model] = fingerprint
+        known: MutableMapping[Any, bytes] = (
+            _TOLD.by_string if isinstance(model, str) else _TOLD.by_callable
+        )
+        known[model] = fingerprint

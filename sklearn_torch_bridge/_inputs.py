@@ -93,13 +93,21 @@ def _kind_of_column(column: Any, has_preprocess: bool, takes_any: bool) -> Kind:
     if isinstance(first, tuple) and first and _is_example(first[0]):
         return "items"
     if _is_array(first):
-        even: Kind = "tensors" if isinstance(first, torch.Tensor) else "array"
-        return "ragged" if _is_ragged(column) else even
+        return _kind_of_arrays(column, first, takes_any)
     if _is_foreign(first):
         if takes_any:
             return "rows"
         raise TypeError(needs_preprocess(first))
     return "array"
+
+
+def _kind_of_arrays(column: Any, first: Any, takes_any: bool) -> Kind:
+    """Tell arrays of one shape, of different lengths, and otherwise different."""
+    shapes = {tuple(row.shape) for row in column if _is_array(row)}
+    if len(shapes) == 1:
+        return "tensors" if isinstance(first, torch.Tensor) else "array"
+    alike = len({shape[1:] for shape in shapes}) == 1
+    return "rows" if takes_any and not alike else "ragged"  # pictures; series
 
 
 def needs_preprocess(row: Any) -> str:
@@ -190,12 +198,6 @@ def _missing_or(value: Any) -> str:
 
 def _is_array(value: Any) -> bool:
     return isinstance(value, (np.ndarray, torch.Tensor))
-
-
-def _is_ragged(rows: Sequence[Any]) -> bool:
-    """Tell arrays of different shapes, some of them perhaps missing."""
-    shapes = {tuple(row.shape) for row in rows if _is_array(row)}
-    return len(shapes) > 1
 
 
 def as_files(names: Sequence[Any]) -> list[Any]:

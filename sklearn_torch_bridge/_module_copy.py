@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sklearn_torch_bridge._script_copy import copy_script
+
 __all__ = ["NotCopyableError", "copy_module", "is_state"]
 
 CopyTensor = Callable[[torch.Tensor], torch.Tensor]
@@ -36,6 +38,7 @@ _HOW_TO_COPY = (
 )
 
 
+_GRAPH = torch.fx.GraphModule
 _PLAIN: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
@@ -53,8 +56,8 @@ def copy_module(module: nn.Module, copy_tensor: CopyTensor) -> nn.Module:
     Each tensor is asked for once, so that tied weights stay tied. The cost is about
     20 microseconds a module.
 
-    Raises `NotCopyableError` for scripted and compiled modules, and for those with a
-    function or a hook that closes over a part of them.
+    Raises `NotCopyableError` for compiled modules, and for those with a function or a
+    hook that closes over a part of them.
     """
     copier = _Copier(copy_tensor)
     copier.add_tree(module)
@@ -75,14 +78,17 @@ class _Copier:
     def add_tree(self, module: nn.Module) -> None:
         """Copy a module and all below it that is not copied yet."""
         parts = [part for part in _children_first(module) if id(part) not in self.memo]
+        for script in [one for one in parts if isinstance(one, torch.jit.ScriptModule)]:
+            self.memo[id(script)] = copy_script(script, self._copy_once)
+            parts.remove(script)
         for part in parts:
             _refuse_foreign_code(part)
-            if _is_plain(type(part), nn.Module):  # now, for parts that point at it
+            if _is_plain_module(type(part)):  # now, for parts that point at it
                 self.memo[id(part)] = object.__new__(type(part))
         for part in parts:
             self._add_tensors(part)
         for part in parts:
-            if _is_plain(type(part), nn.Module):
+            if _is_plain_module(type(part)):
                 self._fill(part)
             else:  # it knows best how to copy itself; its tensors and parts are known
                 self._remember_tensors(vars(part).values())
@@ -103,8 +109,14 @@ class _Copier:
     def _add_tensors(self, part: nn.Module) -> None:
         for name in ("_parameters", "_buffers"):
             for tensor in vars(part)[name].values():
-                if tensor is not None and id(tensor) not in self.memo:
-                    self.memo[id(tensor)] = self._copy_tensor(tensor)
+                if tensor is not None:
+                    self._copy_once(tensor)
+
+    def _copy_once(self, tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in self.memo:
+            self.memo[id(tensor)] = self._copy_tensor(tensor)
+        own: torch.Tensor = self.memo[id(tensor)]
+        return own
 
     def _remember_tensors(self, values: Iterable[Any]) -> None:
         """Copy tensors among plain attributes: deepcopy refuses those with a graph."""
@@ -221,8 +233,9 @@ def _children_first(module: nn.Module) -> list[nn.Module]:
 
     def visit(part: nn.Module) -> None:
         if id(part) not in ordered:
-            for child in part.children():
-                visit(child)
+            if not isinstance(part, torch.jit.ScriptModule):  # it is copied as a whole
+                for child in part.children():
+                    visit(child)
             ordered[id(part)] = part
 
     visit(module)
@@ -230,9 +243,6 @@ def _children_first(module: nn.Module) -> list[nn.Module]:
 
 
 def _refuse_foreign_code(part: nn.Module) -> None:
-    if isinstance(part, torch.jit.ScriptModule):
-        msg = "a scripted module runs outside Python"
-        raise NotCopyableError(msg)
     if "_orig_mod" in part._modules:  # noqa: SLF001 - the mark of torch.compile
         msg = "a compiled module calls the module that it was made from"
         raise NotCopyableError(msg)
@@ -245,15 +255,22 @@ def is_state(value: Any) -> bool:
     )
 
 
+def _is_plain_module(cls: type) -> bool:
+    """Tell modules that are their ``__dict__``.
+
+    So are graphs: `copy.deepcopy` would compile them anew, and here their code, a class
+    of its own for each, is shared.
+    """
+    return _is_plain(cls, _GRAPH if issubclass(cls, _GRAPH) else nn.Module)
+
+
 def _is_plain(cls: type, base: type) -> bool:
     """Tell whether instances are their ``__dict__``, made and copied as `base` is."""
     known = _PLAIN.get(cls)
     if known is None:
+        how = [name for name in _HOW_TO_COPY if name != "__new__" or base is not _GRAPH]
         known = _PLAIN[cls] = (
-            all(
-                getattr(cls, name, None) == getattr(base, name, None)
-                for name in _HOW_TO_COPY
-            )
+            all(getattr(cls, name, None) == getattr(base, name, None) for name in how)
             and not hasattr(cls, "__del__")
             and not any(vars(parent).get("__slots__") for parent in cls.__mro__)
         )

@@ -9,7 +9,7 @@ put back as it was.
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -75,7 +75,14 @@ def replica(
             yield module, place
     else:
         with _RANDOM.kept(place):
-            yield own.eval(), place
+            _set_eval(own)
+            yield own, place
+
+
+def _set_eval(module: nn.Module) -> None:
+    """Set eval mode, also of modules that know no other: of exported programs."""
+    with suppress(NotImplementedError):
+        module.eval()
 
 
 def _copy_tensor(
@@ -168,7 +175,7 @@ def _lent(
     with _LOCKS.of(module):
         modes = [(part, part.training) for part in module.modules()]
         buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-        module.eval()
+        _set_eval(module)
         try:
             yield place
         finally:

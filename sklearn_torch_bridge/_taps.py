@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from sklearn_torch_bridge._errors import LayerNotRunError
@@ -82,7 +83,7 @@ def taps(
         return
     recorder = _Recorder(layers, record)
     handles = [
-        module.get_submodule(name).register_forward_hook(partial(recorder.hear, calls))
+        _part(module, name).register_forward_hook(partial(recorder.hear, calls))
         for name, calls in _by_module(module, layers).items()
     ]
     try:
@@ -90,6 +91,22 @@ def taps(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _part(module: nn.Module, name: str) -> nn.Module:
+    """Find a submodule that can be listened to."""
+    part = module
+    for step in name.split("."):
+        if not isinstance(part, torch.jit.ScriptModule):
+            part = part.get_submodule(step)
+        if isinstance(part, torch.jit.ScriptModule):
+            msg = (
+                f"`layer` must not name a scripted module or a part of one, got "
+                f"{name!r}: nothing can be heard there. Take the model's output, or "
+                "give the module that it was made from."
+            )
+            raise ValueError(msg)  # noqa: TRY004 - another `layer` would do
+    return part
 
 
 class _Recorder:

@@ -21,6 +21,7 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
         "_kinds",
         "_memory",
         "_plain",
+        "_script_copy",
     },
     {"_module_copy", "_precision", "_progress", "_segments", "_select", "_staging"},
     {"_bounds", "cache", "pooling"},

@@ -170,18 +170,69 @@ def test_partials_and_methods_among_the_attributes_follow_too():
     assert copy.partial.args == (copy,)
 
 
+ABOUT_SCRIPT = pytest.mark.filterwarnings(
+    # torch.jit is deprecated, and its users are still ours.
+    "ignore:.*torch.jit.*:DeprecationWarning"
+)
+
+
+class Remembering(nn.Module):
+    """Assigns what it has seen, and counts in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.norm = nn.BatchNorm1d(2)
+        self.register_buffer("count", torch.zeros(1))
+        self.last = torch.zeros(1)
+
+    def forward(self, x):
+        self.count += 1
+        self.last = x
+        return self.norm(self.linear(x))
+
+
+@ABOUT_SCRIPT
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside a module"])
+def test_a_scripted_module_is_copied_without_its_weights(inside):
+    script = torch.jit.script(Remembering()).train()
+    module = nn.Sequential(nn.Identity(), script) if inside else script
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    own = copy_module(module, shared).eval()
+    x = torch.ones(3, 2)
+    assert own(x).shape == (3, 2)
+    ours = own[1] if inside else own
+    assert ours.linear.weight.data_ptr() == script.linear.weight.data_ptr()
+    assert torch.equal(ours.last, x)
+    assert ours.count == 1
+    assert torch.equal(script.last, torch.zeros(1))
+    assert all(part.training for part in module.modules())
+    assert not any(part.training for part in own.modules())
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@ABOUT_SCRIPT
+def test_weights_that_a_scripted_module_shares_are_copied_once():
+    module = Remembering()
+    script = torch.jit.script(module)
+    made = []
+
+    def copied(tensor):
+        made.append(tensor)
+        return tensor.clone()
+
+    copy_module(nn.ModuleList([script, script.linear]), copied)
+    assert len(made) == len({id(tensor) for tensor in made})
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: torch.jit.script(nn.Linear(2, 2)), "scripted"),
         (lambda: torch.compile(nn.Linear(2, 2), backend="eager"), "compiled"),
         (lambda: Capturing(closure=True), "closes over a part"),
     ],
-    ids=["scripted", "compiled", "closure"],
-)
-@pytest.mark.filterwarnings(
-    # torch.jit is deprecated, and its users are still ours.
-    "ignore:.*torch.jit.script:DeprecationWarning"
+    ids=["compiled", "closure"],
 )
 def test_what_no_copy_could_follow_is_refused(make, words):
     with pytest.raises(NotCopyableError, match=words):

@@ -18,7 +18,7 @@ from sklearn_torch_bridge._feeds import make_feed
 from sklearn_torch_bridge._forward import on_device
 from sklearn_torch_bridge._replica import replica
 from sklearn_torch_bridge._select import is_container, iter_fields, select_output
-from sklearn_torch_bridge._types import Inputs
+from sklearn_torch_bridge._types import Feed, Indices, Inputs
 from sklearn_torch_bridge.models._registry import load_model
 
 __all__ = ["LayerInfo", "LayerTable", "layer_table"]
@@ -192,7 +192,7 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
         msg = "`X` must hold a row that can be used, got none."
         raise ValueError(msg)
     feed = make_feed(checked, extractor, loaded, rows)
-    inputs = feed.batch(_longest_first(feed.lengths, even=feed.even))
+    inputs = feed.batch(_longest_first(feed))
     devices: Any = extractor.device
     device = devices[0] if isinstance(devices, (list, tuple)) else devices
     with replica(loaded.module, device) as (own, place), torch.inference_mode():
@@ -207,12 +207,13 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
     )
 
 
-def _longest_first(lengths: Any, *, even: bool) -> Any:
+def _longest_first(feed: Feed) -> Indices:
     """Give rows that may share a batch, in the order that batches have."""
-    if lengths is None:
-        return slice(None)
-    order = np.argsort(-lengths, kind="stable")
-    return order[lengths[order] == lengths[order[0]]] if even else order
+    if feed.lengths is None:
+        return np.arange(len(feed))
+    order = np.argsort(-feed.lengths, kind="stable")
+    longest = feed.lengths[order[0]]
+    return order[feed.lengths[order] == longest] if feed.even else order
 
 
 def _count_rows(inputs: Inputs) -> int:

@@ -223,8 +223,8 @@ def is_loaded(model: str) -> bool:
         return _BY_STRING.get(model) is not None
 
 
-def files_of(model: str) -> tuple[str, str | None, Sequence[Path]] | None:
-    """Give the prefix and the package of a string, and the files that it will read.
+def files_of(model: str) -> tuple[str, list[str], Sequence[Path]] | None:
+    """Give the prefix and the packages of a string, and the files that it will read.
 
     None where nothing tells what is read.
 
@@ -246,7 +246,10 @@ def files_of(model: str) -> tuple[str, str | None, Sequence[Path]] | None:
         known = _BY_STRING.state(model)
         if known is not None and known != _state_of(files):
             _BY_STRING.forget(model)
-    return model.partition(":")[0], library.package, files
+    packages = [library.package] if library.package else []
+    if library.opens_files is not None and library.opens_files(name):
+        packages.append("torchvision")  # with it, transformers resizes otherwise
+    return model.partition(":")[0], packages, files
 
 
 def may_bring_preprocess(model: Any) -> bool:
@@ -293,21 +296,19 @@ def _load_string(model: str) -> LoadedModel:
     except FileNotFoundError:
         before = None
     made = library.load(name)
-    loaded = made if isinstance(made, LoadedModel) else _describe(_checked(made, model))
+    if not isinstance(made, LoadedModel):
+        made = _describe(_checked(made, f"the loader of `model`={model!r}"))
     # Of before, so that files that change meanwhile are seen to differ.
-    _BY_STRING.put(model, loaded, before or _state_of(files(name)))
-    return loaded
+    _BY_STRING.put(model, made, before or _state_of(files(name)))
+    return made
 
 
 def _call(model: Callable[[], Any]) -> nn.Module:
-    return _checked(model(), "a callable")
+    return _checked(model(), "`model`, where it is a callable,")
 
 
 def _checked(made: Any, what: str) -> nn.Module:
     if not isinstance(made, nn.Module):
-        msg = (
-            f"`model`, where it is {what}, must return a torch.nn.Module, got "
-            f"{type(made).__name__}."
-        )
+        msg = f"{what} must return a torch.nn.Module, got {type(made).__name__}."
         raise TypeError(msg)
     return made
