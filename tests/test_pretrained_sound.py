@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.cross_decomposition import PLSRegression
-from sklearn.pipeline import make_pipeline
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 
@@ -71,10 +69,3 @@ def test_the_output_tells_the_pitch(crepe, tones):
     windows, pitch = tones
     Z = TorchFeatureExtractor(crepe).transform(windows)
     assert spearmanr(Z.argmax(1), pitch).statistic > 0.95
-
-
-def test_what_it_gives_predicts_the_pitch(crepe, tones):
-    windows, pitch = tones
-    pipe = make_pipeline(TorchFeatureExtractor(crepe), PLSRegression(5))
-    pipe.fit(windows[:40], np.log(pitch[:40]))
-    assert pipe.score(windows[40:], np.log(pitch[40:])) > 0.9

@@ -47,7 +47,7 @@ def _find(models: Any, name: str) -> tuple[Any, Any]:
                 if models.get_model_weights(one) is type(weights)
             )
         return models.get_model_weights(name).DEFAULT, models.get_model_builder(name)
-    except (ValueError, AttributeError, StopIteration) as error:
+    except (AttributeError, KeyError, StopIteration, ValueError) as error:
         msg = (
             f"`model`='torchvision:{name}' must name a model "
             "(torchvision.models.list_models()) or its weights "
