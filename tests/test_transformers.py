@@ -86,8 +86,9 @@ def test_the_last_real_token_of_a_causal_model(tmp_path, side):
 @pytest.mark.parametrize("family", families.IMAGES)
 def test_images_of_a_family(family, tmp_path, rng):
     config, layers = families.IMAGES[family]
-    processor = picture_processor()
-    model, name = folder_with(tmp_path, config, processor)
+    model, name = folder_with(tmp_path, config, picture_processor())
+    # Another class where torchvision is there, which resizes a little differently.
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "model")
     images = families.make_images(rng)
 
     def prepare(image):
@@ -175,7 +176,8 @@ def test_an_image_is_turned_as_its_camera_says(vit, tmp_path, rng):
 def test_a_processor_may_be_given_beside_a_module(vit, image_files):
     folder = vit.removeprefix("hf:")
     apart = TorchFeatureExtractor(
-        transformers.AutoModel.from_pretrained(folder), preprocess=picture_processor()
+        transformers.AutoModel.from_pretrained(folder),
+        preprocess=transformers.AutoImageProcessor.from_pretrained(folder),
     )
     together = TorchFeatureExtractor(vit)
     for X in (image_files, list(map(str, image_files))):
