@@ -51,15 +51,21 @@ class TorchFeatureExtractor(BridgeTransformer):
     Parameters
     ----------
     model : torch.nn.Module, str or callable
-        What computes the features. A string ``"hf:NAME_OR_PATH"`` names a model of
-        the transformers library with its tokenizer (extra ``hf``); a callable takes
-        no argument and returns a module. Both are loaded at first use, once per
-        process, and not pickled. A `SentenceTransformer` takes texts as it is.
+        What computes the features. A string names a model with what prepares its
+        rows: ``"hf:NAME_OR_PATH"`` of transformers, for texts, images or sound (extra
+        ``hf``), ``"st:NAME_OR_PATH"`` of sentence-transformers, equal to its `encode`
+        (extra ``st``), ``"timm:NAME_OR_PATH"`` (extra ``timm``) and
+        ``"torchvision:NAME"`` (extra ``vision``) without their heads,
+        ``"torchscript:PATH"`` and ``"export:PATH"``; `models.register` adds others.
+        A callable takes no argument and returns a module. Both are loaded at first
+        use, once per process, and not pickled. A `SentenceTransformer` takes texts as
+        it is, and of a net of skorch its module is taken.
     preprocess : callable or tokenizer, default=None
         A callable takes a list of rows and returns what `model` takes: a tensor, a
         tuple of tensors, or a mapping of keyword arguments, whose ``attention_mask``
-        says which tokens are real. A Hugging Face tokenizer may be given as it is;
-        texts are truncated at its maximum. None: what `model` brings along.
+        says which tokens are real. A Hugging Face tokenizer (texts are truncated at
+        its maximum), processor, image processor or feature extractor may be given as
+        it is. None: what `model` brings along.
     layer : str, list of str or None, default=None
         Names of submodules as in ``model.named_modules()``, whose output is taken
         instead of the model's; the forward pass stops after the last of them. A glob
@@ -126,10 +132,23 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     Notes
     -----
-    `X` may be a numeric array or frame, a torch tensor, an array with more axes, a
-    list, Series, array or one-column frame of str, or with `preprocess` a list of
-    anything. Floats are cast to the dtype of the model; integers stay integers. `X` is
-    only read, also by modules that work in place.
+    `X` may be
+
+    - a numeric array or frame, a sparse matrix (made dense a batch at a time), a torch
+      tensor, an array with more axes, a list of arrays that differ in length;
+    - a list, Series, array or one-column frame of str: texts, or paths where the model
+      takes images or sound;
+    - images of Pillow, paths, arrays (height, width, channels) of uint8, for a model
+      of images: made upright and RGB, then prepared as the model's processor says;
+    - arrays at the rate of the model, mappings with ``array`` and ``sampling_rate``,
+      or paths of WAV files, for a model of sound;
+    - a mapping of equally long arrays or tensors: keyword arguments of the model;
+    - a `torch.utils.data.Dataset` with a length, read when a batch needs it; of an
+      item that is a tuple, the first entry;
+    - with `preprocess`, a list of anything.
+
+    Floats are cast to the dtype of the model; integers stay integers. `X` is only
+    read, also by modules that work in place.
 
     Texts are sorted by their number of tokens, so that batches need little padding,
     equal texts run once, and rows come back in the order they were given in. The same
