@@ -2,8 +2,8 @@
 
 A network learns digits 0 to 4, each somewhere on a dark canvas. Are digits 5 to 9,
 which it has never seen, near each other in one of its layers? Pixels cannot tell: a
-digit that has moved has other pixels. The digits come with scikit-learn. Takes about ten
-seconds.
+digit that has moved has other pixels. The digits come with scikit-learn. Takes about
+ten seconds.
 """
 
 # %%

@@ -1,4 +1,4 @@
-"""sentence-transformers: ``"st:NAME_OR_PATH"``, and its objects as they are.
+"""Models of sentence-transformers: ``"st:NAME_OR_PATH"``, and objects as they are.
 
 Modules, pooling, prompts and normalisation are the model's own, so that the result is
 that of `SentenceTransformer.encode`.
