@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import json
 import pickle
 import threading
 import weakref
@@ -234,24 +235,24 @@ class Planted:
 
 def test_a_pickle_in_an_exported_program_is_not_run(exported, tmp_path):
     """A program whose weight was replaced by a pickle that runs code."""
-    import json
-    import zipfile
-
     name, _ = exported
     source = name.removeprefix("export:")
     evil = tmp_path / "evil.pt2"
     torch.save(Planted(), tmp_path / "planted.pt")
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(evil, "w") as new:
-        for entry in old.namelist():
-            content = old.read(entry)
-            if entry.endswith("model_weights_config.json"):
-                config = json.loads(content)
-                for payload in config["config"].values():
-                    payload["use_pickle"] = True
-                content = json.dumps(config).encode()
-            elif "/weights/weight_" in entry:
-                content = (tmp_path / "planted.pt").read_bytes()
-            new.writestr(entry, content)
+    reader = torch._C.PyTorchFileReader(source)
+    writer = torch._C.PyTorchFileWriter(str(evil))
+    for entry in reader.get_all_records():
+        content = bytes(reader.get_record(entry))
+        if entry.endswith("model_weights_config.json"):
+            config = json.loads(content)
+            for payload in config["config"].values():
+                payload["use_pickle"] = True
+            content = json.dumps(config).encode()
+        elif "/weights/weight_" in entry:
+            content = (tmp_path / "planted.pt").read_bytes()
+        if entry not in (".data/version", ".data/serialization_id", "byteorder"):
+            writer.write_record(entry, content, len(content))
+    writer.write_end_of_file()
     with pytest.raises(ValueError, match=r"must be a file that `torch.export.save`"):
         TorchFeatureExtractor(f"export:{evil}").transform(np.ones((1, 4)))
 
@@ -371,6 +372,25 @@ class TestRegister:
         _registry._BY_STRING.forget("tiny:3")
         models.register("tiny", None)  # as in a process without the model
         np.testing.assert_array_equal(pickle.loads(sent).transform([[1.0, 2]]), Z)  # noqa: S301 - made above
+
+    def test_weights_that_were_loaded_here_count_whatever_others_tell(self, tmp_path):
+        scale = {"a": 1.0}
+
+        def load(name):
+            module = nn.Linear(1, 1, bias=False)
+            nn.init.constant_(module.weight, scale[name])
+            return module
+
+        models.register("scaled", load)
+        extractor = TorchFeatureExtractor("scaled:a", cache=tmp_path / "e.db")
+        assert extractor.transform([[2.0]]).item() == 2
+        sent = pickle.dumps(extractor)
+        _registry._BY_STRING.forget("scaled:a")
+        scale["a"] = 3.0
+        other = TorchFeatureExtractor("scaled:a", cache=tmp_path / "e.db")
+        assert other.transform([[2.0]]).item() == 6
+        received = pickle.loads(sent)  # noqa: S301 - made above
+        assert received.transform([[2.0]]).item() == 6
 
     def test_what_cannot_be_identified_asks_for_a_key(self, tmp_path):
         def load(_):
