@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-__all__ = ["import_optional", "is_installed"]
+__all__ = ["check_installed", "import_optional", "is_installed"]
 
 _EXTRAS = {
     "PIL": "vision",
@@ -23,12 +23,8 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def import_optional(module: str, *, purpose: str) -> ModuleType:
-    """Import `module`; where its package is missing, name the extra.
-
-    A package that is there but broken raises its own error.
-    """
-    package = module.partition(".")[0]
+def check_installed(package: str, *, purpose: str) -> None:
+    """Name the extra that brings a package which is missing; import nothing."""
     if not is_installed(package):
         extra = _EXTRAS[package]
         msg = (
@@ -36,4 +32,12 @@ def import_optional(module: str, *, purpose: str) -> ModuleType:
             f"Install it with: pip install 'sklearn-torch-bridge[{extra}]'"
         )
         raise ImportError(msg)
+
+
+def import_optional(module: str, *, purpose: str) -> ModuleType:
+    """Import `module`; where its package is missing, name the extra.
+
+    A package that is there but broken raises its own error.
+    """
+    check_installed(module.partition(".")[0], purpose=purpose)
     return importlib.import_module(module)

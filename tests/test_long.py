@@ -39,6 +39,23 @@ def test_five_hundred_tweets_equal_sentence_transformers(minilm_path, monkeypatc
     np.testing.assert_allclose(Z, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("normalised", [True, False])
+def test_five_hundred_tweets_equal_encode(
+    minilm_path, monkeypatch, tmp_path, normalised
+):
+    """In other batches: `encode` differs by as much between two of its batch sizes."""
+    texts = tweets(500, monkeypatch)
+    model = SentenceTransformer(minilm_path, device="cpu")
+    if not normalised:
+        model = SentenceTransformer(modules=list(model)[:-1], device="cpu")
+    model.save_pretrained(str(tmp_path))
+    expected = model.encode(texts)
+    Z = TorchFeatureExtractor(f"st:{tmp_path}").transform(texts)
+    assert np.allclose(np.linalg.norm(Z, axis=1), 1) == normalised
+    atol = 1e-6 * max(1, np.abs(expected).max())
+    np.testing.assert_allclose(Z, expected, rtol=0, atol=atol)
+
+
 @settings(max_examples=2_000)
 @given(
     X=hnp.arrays(

@@ -32,6 +32,7 @@ from sklearn_torch_bridge import (
     precompute,
 )
 from sklearn_torch_bridge.models import _registry
+from tests import families
 from tests.models import mlp
 
 SAME = {"rtol": 0, "atol": 1e-6}
@@ -487,10 +488,8 @@ def test_a_search_over_strings_loads_each_once_and_sends_none(
     monkeypatch.setattr(
         _registry, "_load_string", lambda name: loads.append(name) or load(name)
     )
-    strings = [f"hf:{minilm_path}", f"st:{minilm_path}"]
-    torch.export.save(
-        torch.export.export(nn.Identity(), (torch.zeros(1, 1),)), tmp_path / "i.pt2"
-    )
+    families.save(tmp_path, families.TEXTS["bert"][0], families.make_tokenizer())
+    strings = [f"hf:{minilm_path}", f"st:{minilm_path}", f"hf:{tmp_path}"]
     X = np.array(texts * 3, dtype=object)
     y = np.arange(len(X)) % 2
     pipe = make_pipeline(TorchFeatureExtractor(strings[0]), LogisticRegression())

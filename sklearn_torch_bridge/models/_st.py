@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge._optional import check_installed, import_optional
 from sklearn_torch_bridge._tokens import lock_of
 from sklearn_torch_bridge._types import Inputs
 from sklearn_torch_bridge.models._files import (
@@ -51,6 +51,7 @@ def load_st(name: str) -> LoadedModel:
 
 def st_files(name: str) -> list[Path]:
     """List the files of a model, those of its modules in folders below included."""
+    check_installed("sentence_transformers", purpose=f"`model`='st:{name}'")
     folder = Path(name)
     if not folder.is_dir():
         folder = cached_folder(name, "modules.json", prefix="st")
