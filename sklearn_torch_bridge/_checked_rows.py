@@ -303,8 +303,12 @@ def _without_odd(
 
 
 def _check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
-    """Learn or compare the names and the number of the columns of a frame."""
-    if hasattr(X, "columns"):
+    """Learn or compare the names and the number of the columns of a frame.
+
+    Before `fit` there is nothing to compare: scikit-learn would warn of names that it
+    has not seen.
+    """
+    if hasattr(X, "columns") and (reset or hasattr(estimator, "_layer_widths")):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 

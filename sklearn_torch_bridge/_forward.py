@@ -154,7 +154,7 @@ class _Run:
             deliver = self._write if stage is None else stage.put
             for rows, prepare in self._prepared():
                 places = self.sink.caller_rows(rows)
-                done, inputs = True, None
+                done, short, inputs = True, False, None
                 try:
                     inputs = on_device(prepare(rows), place)
                     if self.how.compile and count_rows(rows) == 1:
@@ -162,7 +162,8 @@ class _Run:
                     reader.begin(inputs.mask, rows, places, compiled=self.how.compile)
                     _call(call, inputs, own, layers, places)
                 except Exception as error:
-                    done = not self._take_back(rows, places, error)
+                    short = _is_short(error)
+                    done = not self._take_back(rows, places, error, short=short)
                     if isinstance(error, _ReadError) and done:
                         raise error.reason from error.reason.__cause__
                     if done:
@@ -175,7 +176,7 @@ class _Run:
                 # the batch its memory may serve the next, or a half of it.
                 del inputs
                 reader.forget()
-                if not done:
+                if short and not done:
                     release_memory(place)
             if stage is not None:
                 stage.finish()
@@ -205,9 +206,10 @@ class _Run:
         with self.lock:
             self.sink.write(rows, pieces)
 
-    def _take_back(self, rows: Rows, places: Rows, error: Exception) -> bool:
+    def _take_back(
+        self, rows: Rows, places: Rows, error: Exception, *, short: bool
+    ) -> bool:
         """Put a failed batch back in smaller parts, or a bad row aside."""
-        short = is_out_of_memory(error) or is_out_of_memory(error.__cause__)
         if short and self.batches.halve(rows):
             safe_sizes.put(self.module, self.task, self.batches.most)
             return True
@@ -242,6 +244,11 @@ class _Run:
                         yield rows, partial(_result, made)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_short(error: Exception) -> bool:
+    """Tell whether memory was wanting, also where the model's error is the cause."""
+    return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
 
 
 def _result(made: Future[Inputs], _: Rows) -> Inputs:

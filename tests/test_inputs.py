@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 import torch
 
+from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge._inputs import (
     as_ragged,
     as_texts,
@@ -114,3 +115,12 @@ def test_a_row_that_is_no_array_like_the_others_is_named(X, error, words):
     rows, bad = as_ragged(X, forgiving=True)
     assert rows is not None
     assert bad.tolist() == [1]
+
+
+def test_a_frame_before_fit_is_no_reason_to_warn():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
+    extractor = TorchFeatureExtractor(torch.nn.Identity())
+    np.testing.assert_array_equal(extractor.transform(frame), frame)
+    extractor.fit(frame)
+    with pytest.raises(ValueError, match="feature names"):
+        extractor.transform(frame.rename(columns={"a": "c"}))

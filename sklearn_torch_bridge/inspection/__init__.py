@@ -7,6 +7,10 @@ is told by marks, fills or numbers as well, for readers who see them differently
 for print in grey. `layer_table` lists the layers of a model.
 """
 
+from sklearn_torch_bridge.inspection._batch_sensitivity import (
+    BatchSensitivity,
+    batch_sensitivity,
+)
 from sklearn_torch_bridge.inspection._drift import DriftDisplay
 from sklearn_torch_bridge.inspection._embedding import EmbeddingDisplay
 from sklearn_torch_bridge.inspection._layer_scores import (
@@ -21,12 +25,14 @@ from sklearn_torch_bridge.inspection._layer_table import (
 from sklearn_torch_bridge.inspection._similarity import SimilarityDisplay
 
 __all__ = [
+    "BatchSensitivity",
     "DriftDisplay",
     "EmbeddingDisplay",
     "LayerInfo",
     "LayerScoreDisplay",
     "LayerTable",
     "SimilarityDisplay",
+    "batch_sensitivity",
     "layer_scores",
     "layer_table",
 ]

@@ -1,0 +1,129 @@
+"""How far apart the vectors of one row are, in batches of different company."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing, check_random_state
+
+from sklearn_torch_bridge._base import check_positive_int
+from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+
+__all__ = ["BatchSensitivity", "batch_sensitivity"]
+
+_SIZES = (2, 8, 32)
+
+
+# Its parameters are the fields, which numpydoc cannot read off the source.
+@dataclass(frozen=True, eq=False)
+class BatchSensitivity:  # numpydoc ignore=PR02
+    """Hold how much a row's vector depends on the rows beside it.
+
+    Parameters
+    ----------
+    batch_sizes : tuple of int
+        The sizes that were tried, against rows alone.
+    difference : ndarray of shape (n_batch_sizes,)
+        The largest of all rows' differences: of a row, the largest difference of a
+        value, as a share of the largest value of the row alone. Rounding of float32 is
+        around 1e-7 to 1e-5.
+    worst_row : ndarray of shape (n_batch_sizes,)
+        The row of `X` that this is of.
+    is_exact : bool
+        Whether all vectors were the same to the last bit.
+    """
+
+    batch_sizes: tuple[int, ...]
+    difference: NDArray[np.float64]
+    worst_row: NDArray[np.intp]
+    is_exact: bool
+
+    @property
+    def largest(self) -> float:
+        """Give the largest difference of all."""
+        return float(self.difference.max())
+
+
+def batch_sensitivity(
+    extractor: TorchFeatureExtractor,
+    X: Any,
+    *,
+    batch_sizes: Sequence[int] = _SIZES,
+    random_state: Any = None,
+) -> BatchSensitivity:
+    """Measure whether the batch that a row is in changes its vector.
+
+    Each row goes through the model alone, and in batches of each size, in an order
+    drawn by chance. Far beyond rounding are models that let rows of a batch see each
+    other (batch normalisation outside eval mode, routing with a capacity, padding
+    without a mask): their rows are not independent, and no cache can be right.
+
+    Parameters
+    ----------
+    extractor : TorchFeatureExtractor
+        Its `batch_size` and `cache` are not used. It is not changed.
+    X : array-like or sequence of length n_samples
+        Some dozens of rows that differ, as in length.
+    batch_sizes : sequence of int, default=(2, 8, 32)
+        Rows a batch.
+    random_state : int, RandomState instance or None, default=None
+        For the order of rows.
+
+    Returns
+    -------
+    sensitivity : BatchSensitivity
+        The largest difference for each size.
+
+    Raises
+    ------
+    ValueError
+        If a batch size is no positive number, or `X` has fewer than two rows.
+
+    Notes
+    -----
+    Costs one pass over the rows one by one, and one for each batch size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn_torch_bridge import TorchFeatureExtractor
+    >>> from sklearn_torch_bridge.inspection import batch_sensitivity
+    >>> X = np.arange(12.0).reshape(6, 2)
+    >>> batch_sensitivity(TorchFeatureExtractor(torch.nn.ReLU()), X).largest
+    0.0
+    """
+    sizes = tuple(check_positive_int("batch_sizes", size) for size in batch_sizes)
+    plain = clone(extractor).set_params(cache=None).set_output(transform="default")
+    alone = _as_vectors(plain.set_params(batch_size=1).transform(X))
+    if len(alone) < 2:  # noqa: PLR2004 - company
+        msg = f"`X` must have at least two rows, got {len(alone)}."
+        raise ValueError(msg)
+    order = check_random_state(random_state).permutation(len(alone))
+    shuffled = _take(X, order)
+    scale = np.maximum(np.abs(alone).max(axis=1), np.finfo(np.float32).tiny)
+    difference, worst = np.empty(len(sizes)), np.empty(len(sizes), np.intp)
+    for place, size in enumerate(sizes):
+        together = np.empty_like(alone)
+        together[order] = _as_vectors(
+            plain.set_params(batch_size=size).transform(shuffled)
+        )
+        apart = np.abs(together - alone).max(axis=1) / scale
+        worst[place] = apart.argmax()
+        difference[place] = apart[worst[place]]
+    return BatchSensitivity(sizes, difference, worst, bool((difference == 0).all()))
+
+
+def _as_vectors(Z: NDArray[Any]) -> NDArray[np.float64]:
+    return Z.reshape(len(Z), -1).astype(np.float64)
+
+
+def _take(X: Any, rows: NDArray[np.intp]) -> Any:
+    """Give rows of `X` in another order."""
+    if isinstance(X, Mapping):
+        return {name: _take(column, rows) for name, column in X.items()}
+    return X[rows] if isinstance(X, torch.Tensor) else _safe_indexing(X, rows)
