@@ -182,6 +182,25 @@ class TestLayerScores:
         np.testing.assert_allclose(frame["mean"], [0.6, 0.3])
         np.testing.assert_allclose(frame["std"], [0.1, 0.1])
 
+    def test_printed_it_is_a_table(self):
+        found = LayerScoreDisplay(["a", "bcd"], np.array([[0.5, 0.7], [0.2, 0.4]]))
+        assert str(found) == "a    0.60 ± 0.10  (best)\nbcd  0.30 ± 0.10"
+        large = LayerScoreDisplay(["a"], np.array([[-1234.5, -1100.2]]))
+        assert str(large) == "a  -1167 ± 67  (best)"
+        alone = LayerScoreDisplay(["a", "b"], np.array([[0.25], [np.nan]]))
+        assert str(alone) == "a  0.250 ± 0.000  (best)\nb  nan ± nan"
+
+    def test_layers_too_many_for_a_bar_each_share_a_band(self):
+        scores = np.random.default_rng(0).uniform(size=(150, 5))
+        few = LayerScoreDisplay(list("ab"), scores[:2]).plot().ax_
+        assert len(few.collections) == 2  # bars: of the best, of the others
+        names = [str(k) for k in range(150)]
+        many = LayerScoreDisplay(names, scores).plot()
+        (band,) = many.ax_.collections
+        low, high = band.get_datalim(many.ax_.transData).intervalx
+        assert low == pytest.approx((many.mean - many.std).min())
+        assert high == pytest.approx((many.mean + many.std).max())
+
     def test_a_layer_that_failed_is_not_the_best(self):
         found = LayerScoreDisplay(["a", "b"], np.array([[np.nan, 1], [0.2, 0.4]]))
         assert found.best_layer == "b"
@@ -272,6 +291,13 @@ class TestEmbedding:
         named = ["1 (30)", "3 (20)", "5 (25)", "7 (15)", "8 (10)", "9 (40)"]
         assert words == ["4 other classes (20)", *named]
         assert len(COLORS) == len(MARKERS)
+
+    def test_long_names_of_classes_stay_different(self, rng):
+        y = np.repeat(LONG[:9], [9, 8, 8, 8, 8, 8, 8, 1, 1])
+        display = EmbeddingDisplay.from_embeddings(rng.normal(size=(59, 3)), y).plot()
+        words = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+        assert words[:2] == ["3 other classes (10)", "…blocks.0… (9)"]
+        assert len(set(words)) == 7
 
     def test_numbers_have_a_scale(self, rng):
         y = torch.tensor(rng.normal(size=30))
@@ -368,7 +394,8 @@ class TestDrift:
         X, Y = rng.normal(size=(2, 80, 30))
         Y[:, 1] += 2
         ax = DriftDisplay.from_embeddings(X, Y).plot(max_features=12).ax_
-        assert ax.get_title(loc="left").startswith("1 of 30 features drifted; the 12")
+        title = "1 of 30 features drifted\n(the 12 farthest; filled: p ≤ 0.05)"
+        assert ax.get_title(loc="left") == title
         assert len(ax.get_yticklabels()) == 12
         assert ax.get_yticklabels()[0].get_text() == "1"
         filled, hollow = (line.get_markerfacecolor() for line in ax.lines)
@@ -396,8 +423,10 @@ def displays(names, seed=0):
 
 
 SHORT = [f"encoder.layer.{k}" for k in range(6)]
+MIXED = ["embeddings.LayerNorm", *(f"{name}.output.LayerNorm" for name in SHORT)]
 NAMES = {
     "short": SHORT,
+    "mixed": MIXED,
     "long": LONG,
     "one": ["output"],
     "many": [f"{k}" for k in range(150)],
@@ -411,24 +440,40 @@ def seen_labels(axis):
     return [label for place, label in ticks if low <= place <= high]
 
 
+def assert_words_are_whole_and_apart(ax):
+    ax.figure.draw_without_rendering()
+    canvas = ax.figure.bbox.padded(1)
+    for axis in (ax.xaxis, ax.yaxis):
+        boxes = [label.get_window_extent() for label in seen_labels(axis)]
+        assert boxes
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+        assert all(canvas.contains(*box.min) for box in boxes)
+        assert all(canvas.contains(*box.max) for box in boxes)
+    for words in (ax.xaxis.label, ax.yaxis.label, ax._left_title):
+        if words.get_text():
+            box = words.get_window_extent()
+            assert canvas.x0 <= box.x0 <= box.x1 <= canvas.x1, words.get_text()
+    numbers = [number.get_window_extent() for number in ax.texts]
+    assert not any(one.overlaps(other) for one, other in pairwise(numbers))
+
+
 @pytest.mark.parametrize("kind", ["layers", "similarity", "drift", "embedding"])
 class TestDrawing:
     @pytest.mark.parametrize("names", NAMES)
     def test_words_are_whole_and_apart(self, kind, names):
         display = displays(NAMES[names])[kind].plot()
-        display.figure_.draw_without_rendering()
-        canvas = display.figure_.bbox.padded(1)
-        ax = display.ax_
-        for axis in (ax.xaxis, ax.yaxis):
-            boxes = [label.get_window_extent() for label in seen_labels(axis)]
-            assert boxes
-            assert not any(one.overlaps(other) for one, other in pairwise(boxes))
-            assert all(canvas.contains(*box.min) for box in boxes)
-            assert all(canvas.contains(*box.max) for box in boxes)
-        for words in (ax.xaxis.label, ax.yaxis.label, ax._left_title):
-            if words.get_text():
-                box = words.get_window_extent()
-                assert canvas.x0 <= box.x0 <= box.x1 <= canvas.x1, words.get_text()
+        assert_words_are_whole_and_apart(display.ax_)
+
+    @pytest.mark.parametrize("size", [(7, 3.4), (10, 4.6)], ids=str)
+    @pytest.mark.parametrize("names", NAMES)
+    def test_so_they_are_in_axes_side_by_side(self, kind, names, size):
+        _, axes = plt.subplots(1, 2, figsize=size, layout="constrained")
+        for ax in axes:
+            displays(NAMES[names])[kind].plot(ax)
+        for ax in axes:
+            assert_words_are_whole_and_apart(ax)
+        left, right = (ax.get_tightbbox() for ax in axes)
+        assert left.x1 <= right.x0 + 1
 
     def test_on_given_axes(self, kind):
         figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")

@@ -189,12 +189,12 @@ class DriftDisplay:
                 color=COLORS[0],
                 markerfacecolor=fill,
             )
-        name_ticks(ax, "y", names)
-        self._name_pvalues(ax, shown)
-        ax.set_xlim(0, max(0.05, 1.08 * float(statistic.max(initial=0.0))))
         ax.set_ylim(len(shown) - 0.5, -0.5)
+        ax.set_xlim(0, max(0.05, 1.08 * float(statistic.max(initial=0.0))))
         ax.set_xlabel("Kolmogorov-Smirnov statistic")
         ax.set_title(self._summary(len(shown)), loc="left", fontsize=10)
+        name_ticks(ax, "y", names)  # in the room that the other words leave
+        self._name_pvalues(ax, shown)
         ax.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -213,10 +213,11 @@ class DriftDisplay:
 
     def _summary(self, n_shown: int) -> str:
         n_features = len(self.drifted)
-        found = f"{self.drifted.sum():,} of {n_features:,} features drifted"
-        if n_shown < n_features:
-            found = f"{found}; the {n_shown} farthest"
-        return f"{found}\n(filled: p ≤ {self.level:g})"
+        shown = f"the {n_shown} farthest; " if n_shown < n_features else ""
+        return (
+            f"{self.drifted.sum():,} of {n_features:,} features drifted\n"
+            f"({shown}filled: p ≤ {self.level:g})"
+        )
 
 
 def _names_out(estimator: Any) -> Any:

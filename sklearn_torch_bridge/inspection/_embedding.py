@@ -16,13 +16,15 @@ from sklearn_torch_bridge.inspection._style import (
     GREY,
     MARKERS,
     axes_for,
-    shorten,
+    letters_for,
+    short_names,
 )
 from sklearn_torch_bridge.stats._rows import check_rows
 
 __all__ = ["EmbeddingDisplay"]
 
 _AXES = 2
+_LONGEST = 24  # letters of a class in the legend
 _MOST_POINTS_AT_FULL_SIZE = 300
 
 
@@ -184,7 +186,8 @@ class EmbeddingDisplay:
         return self
 
     def _plot_classes(self, ax: Any, size: float) -> None:
-        for name, members, color, marker in _styled_classes(self.labels):
+        letters = min(_LONGEST, letters_for(ax, "y"))
+        for name, members, color, marker in _styled_classes(self.labels, letters):
             ax.scatter(
                 *self.points[members].T,
                 s=size,
@@ -193,7 +196,7 @@ class EmbeddingDisplay:
                 alpha=0.8,
                 linewidths=0.3,
                 edgecolors="white",
-                label=f"{shorten(name, 24)} ({members.sum():,})",
+                label=f"{name} ({members.sum():,})",
             )
         # Beside the points, which it would cover otherwise.
         legend = ax.legend(
@@ -202,6 +205,7 @@ class EmbeddingDisplay:
             loc="upper left",
             bbox_to_anchor=(1, 1),
             frameon=False,
+            fontsize="small",
         )
         for handle in legend.legend_handles:
             handle.set_sizes([30.0])
@@ -223,16 +227,21 @@ def _check_labels(y: Any, rows: NDArray[Any]) -> NDArray[Any] | None:
     return labels
 
 
-def _styled_classes(labels: Any) -> list[tuple[str, NDArray[Any], str, str]]:
+def _styled_classes(
+    labels: Any, letters: int
+) -> list[tuple[str, NDArray[Any], str, str]]:
     """Give each class its name, members, colour and mark; the smallest share one."""
     classes, counts = np.unique(labels, return_counts=True)
     named = list(classes)
     if len(classes) > len(COLORS):
         largest = counts.argsort(kind="stable")[::-1][: len(COLORS) - 1]
         named = list(classes[np.sort(largest)])
+    names = short_names([str(name) for name in named], longest=letters)
     styled = [
-        (str(name), labels == name, color, marker)
-        for name, color, marker in zip(named, COLORS, MARKERS, strict=False)
+        (name, labels == label, color, marker)
+        for name, label, color, marker in zip(
+            names, named, COLORS, MARKERS, strict=False
+        )
     ]
     rest = ~np.isin(labels, named)
     if rest.any():

@@ -16,6 +16,7 @@ from sklearn_torch_bridge.inspection._style import (
     GREY,
     axes_for,
     inches_of,
+    letters_for,
     name_ticks,
     room,
     short_names,
@@ -24,6 +25,7 @@ from sklearn_torch_bridge.inspection._style import (
 __all__ = ["LayerScoreDisplay", "layer_scores"]
 
 _INCHES_A_LAYER, _TALLEST = 0.3, 11.0
+_POINTS_A_BAR = 6.0
 
 
 class LayerScoreDisplay:
@@ -60,6 +62,7 @@ class LayerScoreDisplay:
     Folds share most of their training rows, so that their spread says how much the
     score depends on the rows, not whether two layers differ. The best of many layers
     looks better than it is: score it again on rows that were not used to choose it.
+    `print` shows the means and their spread as a table.
 
     Examples
     --------
@@ -173,6 +176,14 @@ class LayerScoreDisplay:
         named = scoring if isinstance(scoring, str) else "score"
         return cls(list(embeddings), np.array(scores), score_name=named)
 
+    def __str__(self) -> str:
+        wide, digits = max(map(len, self.layers)), _decimals(self.std)
+        return "\n".join(
+            f"{layer:<{wide}}  {mean:.{digits}f} ± {std:.{digits}f}"
+            + "  (best)" * (layer == self.best_layer)
+            for layer, mean, std in zip(self.layers, self.mean, self.std, strict=True)
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Give the scores as columns, for ``pandas.DataFrame`` or any table.
 
@@ -188,6 +199,8 @@ class LayerScoreDisplay:
     def plot(self, ax: Any = None) -> Self:
         """Draw a line a layer: folds as dots, the mean and its standard deviation.
 
+        Where there is no room for a line each, a band shows mean and deviation.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -202,13 +215,30 @@ class LayerScoreDisplay:
         height = min(_TALLEST, 1.3 + _INCHES_A_LAYER * n_layers)
         width = 5.0 + inches_of(self.layers)
         ax = axes_for(ax, width=width, height=height, caller=type(self).__name__)
-        name_ticks(ax, "y", self.layers)
-        mark = min(7.0, max(2.5, 0.6 * room(ax, "y", n_layers)))
-        places = np.arange(n_layers)
-        best = places == self.layers.index(self.best_layer)
+        best = self.layers.index(self.best_layer)
+        name = short_names(self.layers, letters_for(ax, "y"))[best]
+        title = f"best: {name}, {self.mean[best]:.3g}"
+        ax.set_title(title, loc="left", fontsize=10)
+        ax.set_xlabel(f"{self.score_name}\n(mean ± std; dots: folds)")
+        name_ticks(ax, "y", self.layers)  # in the room that the other words leave
+        points = room(ax, "y", n_layers)
+        if points >= _POINTS_A_BAR:
+            self._plot_bars(ax, mark=min(7.0, 0.6 * points))
+        else:
+            self._plot_band(ax)
+        ax.set_ylim(n_layers - 0.5, -0.5)  # the first layer on top
+        ax.grid(axis="x", alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_bars(self, ax: Any, mark: float) -> None:
+        """Draw a bar a layer, and its folds below it, where the bar hides none."""
+        places = np.arange(len(self.layers))
         for fold in self.scores.T:
-            ax.plot(fold, places, "|", color=GREY, markersize=mark, zorder=1)
+            ax.plot(fold, places + 0.25, ".", color=GREY, markersize=mark, zorder=1)
         ax.plot(self.mean, places, "-", color=COLORS[0], linewidth=1, zorder=2)
+        best = places == self.layers.index(self.best_layer)
         for chosen, fill in ((best, COLORS[0]), (~best, "white")):
             ax.errorbar(
                 self.mean[chosen],
@@ -221,15 +251,15 @@ class LayerScoreDisplay:
                 capsize=mark / 2,
                 zorder=3,
             )
-        ax.set_ylim(n_layers - 0.5, -0.5)  # the first layer on top
-        ax.set_xlabel(f"{self.score_name}\n(mean ± std; dashes are folds)")
-        top = short_names(self.layers)[self.layers.index(self.best_layer)]
-        title = f"best: {top}, {self.mean[best][0]:.3g}"
-        ax.set_title(title, loc="left", fontsize=10)
-        ax.grid(axis="x", alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+
+    def _plot_band(self, ax: Any) -> None:
+        """Draw one band for all layers, whose bars would run into one another."""
+        places, best = np.arange(len(self.layers)), self.layers.index(self.best_layer)
+        sides = self.mean - self.std, self.mean + self.std
+        ax.fill_betweenx(places, *sides, color=COLORS[0], alpha=0.25, linewidth=0)
+        ax.plot(self.mean, places, "-", color=COLORS[0], linewidth=1)
+        ax.plot(self.mean[best], best, "o", color=COLORS[0])
+        ax.set_xlabel(f"{self.score_name}\n(mean ± std)")
 
 
 def layer_scores(
@@ -294,6 +324,16 @@ def layer_scores(
     return LayerScoreDisplay.from_embeddings(
         embeddings, y, estimator, cv=cv, scoring=scoring
     )
+
+
+def _decimals(std: NDArray[Any]) -> int:
+    """Count the decimals that show two digits of the largest spread.
+
+    >>> _decimals(np.array([0.03, 0.001])), _decimals(np.array([250.0]))
+    (3, 0)
+    """
+    largest = np.max(std, where=np.isfinite(std) & (std > 0), initial=0.0)
+    return 3 if largest == 0 else max(0, 1 - int(np.floor(np.log10(largest))))
 
 
 def _layer_param(results: Mapping[str, Any], param: str | None) -> str:

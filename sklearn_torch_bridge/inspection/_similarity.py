@@ -14,7 +14,7 @@ from sklearn_torch_bridge.stats import cka
 __all__ = ["SimilarityDisplay"]
 
 _SMALLEST_SIDE, _LARGEST_SIDE = 2.5, 9.0  # of the matrix, in inches
-_POINTS_A_NUMBER = 22.0
+_POINTS_A_NUMBER = 20.0
 _DARK = 0.5
 
 Measure = Callable[[Any, Any], Any]
@@ -176,8 +176,14 @@ class SimilarityDisplay:
         # Lightness alone orders this map, so that it can be read in grey.
         lowest = min(0.0, float(np.nanmin(self.similarity)))
         highest = max(1.0, float(np.nanmax(self.similarity)))
-        drawn = ax.imshow(self.similarity, vmin=lowest, vmax=highest, cmap="cividis")
-        ax.figure.colorbar(drawn, ax=ax, label=self.measure_name, shrink=0.8)
+        drawn = ax.imshow(
+            self.similarity,
+            vmin=lowest,
+            vmax=highest,
+            cmap="cividis",
+            aspect="auto",  # squares would leave no room for names in small axes
+        )
+        ax.figure.colorbar(drawn, ax=ax, label=self.measure_name)
         name_ticks(ax, "x", self.column_names)
         name_ticks(ax, "y", self.row_names)
         if room(ax, "x", n_columns) >= _POINTS_A_NUMBER:

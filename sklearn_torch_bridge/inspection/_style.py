@@ -11,10 +11,10 @@ __all__ = [
     "MARKERS",
     "axes_for",
     "inches_of",
+    "letters_for",
     "name_ticks",
     "room",
     "short_names",
-    "shorten",
 ]
 
 # Okabe and Ito 2008, less yellow, which is hard to see on white: told apart by readers
@@ -23,10 +23,11 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#777777"
 
-_LONGEST = 32
+_LONGEST, _SHORTEST = 32, 12  # names, in letters
 _SMALLEST, _LARGEST = 5.0, 10.0  # sizes of letters, in points
 _LINE = 1.2  # height of a line, in sizes of its letters
 _POINTS_PER_INCH = 72
+_KEPT = 0.6  # of the width of axes beside others, for the picture
 _INCHES_A_LETTER = 0.085
 
 
@@ -55,16 +56,16 @@ def shorten(name: str, longest: int = _LONGEST) -> str:
     return f"{name[:head]}…{name[head + 1 - longest :]}"
 
 
-def short_names(names: Sequence[str]) -> list[str]:
+def short_names(names: Sequence[str], longest: int = _LONGEST) -> list[str]:
     """Shorten names, if any is long, so that different ones stay different.
 
     >>> short_names([f"vision_model.encoder.layers.{k}.mlp.output" for k in (7, 11)])
     ['…layers.7…', '…layers.11…']
     """
-    if max(map(len, names), default=0) <= _LONGEST:
+    if max(map(len, names), default=0) <= longest:
         return list(names)
     if len(set(names)) == 1:
-        return [shorten(name) for name in names]
+        return [shorten(name, longest) for name in names]
     parts = [name.split(".") for name in names]
     # What all share tells nothing; the last part of it stays, to say what is counted.
     before = max(0, _n_shared(parts) - 1)
@@ -75,7 +76,7 @@ def short_names(names: Sequence[str]) -> list[str]:
         + "…" * (after > 0)
         for own in parts
     ]
-    for found in ([shorten(name) for name in short], short):
+    for found in ([shorten(name, longest) for name in short], short):
         if len(set(found)) == len(set(names)) and all(
             name.strip("…") for name in found
         ):
@@ -95,14 +96,36 @@ def room(ax: Any, axis: str, n_places: int) -> float:
     ax.figure.canvas.figure.draw_without_rendering()
     box = ax.get_window_extent()
     pixels = box.width if axis == "x" else box.height
-    return float(_POINTS_PER_INCH * pixels / ax.figure.dpi / max(1, n_places))
+    points = _POINTS_PER_INCH * pixels / ax.figure.dpi
+    place = ax.get_subplotspec()
+    if axis == "x" and place is not None and place.get_gridspec().ncols > 1:
+        # The layout will take some of it when the neighbours get names of their own.
+        points = min(points, _KEPT * _POINTS_PER_INCH * _inches_of_place(ax, axis))
+    return float(points / max(1, n_places))
+
+
+def _inches_of_place(ax: Any, axis: str) -> float:
+    """Measure the place of the axes in the grid of their figure, margins included."""
+    share = ax.get_subplotspec().get_position(ax.figure)
+    whole = ax.figure.bbox
+    pixels = share.width * whole.width if axis == "x" else share.height * whole.height
+    return float(pixels / ax.figure.dpi)
+
+
+def letters_for(ax: Any, axis: str) -> int:
+    """Count the letters of a name that leave half of its place to the picture."""
+    if ax.get_subplotspec() is None:
+        return _LONGEST
+    # The names of the x axis run down, those of the y axis to the left.
+    inches = _inches_of_place(ax, "y" if axis == "x" else "x")
+    return min(_LONGEST, max(_SHORTEST, int(inches / 2 / _INCHES_A_LETTER)))
 
 
 def name_ticks(ax: Any, axis: str, names: Sequence[str]) -> None:
     """Write a name at each position, smaller where many share the axis."""
     ticks = ax.set_xticks if axis == "x" else ax.set_yticks
     rotation = 90 if axis == "x" else 0
-    short = short_names(names)
+    short = short_names(names, letters_for(ax, axis))
     ticks(range(len(names)), short, fontsize=_LARGEST, rotation=rotation)
     points = room(ax, axis, len(names))
     # Where even the smallest letters would overlap, only some are named.
