@@ -416,6 +416,19 @@ class TestKSDrift:
         assert (found.statistic[0], found.raw_pvalue[0]) == (0, 1)
         assert (found.statistic[1], found.pvalue[1] < 1e-9) == (1, True)
 
+    def test_ties_need_no_warning(self):
+        """Of one row in 30 the exact p-value rounds above 1, which SciPy warns of."""
+        X, Y = np.arange(60).reshape(2, 30, 1) % 30 < 15
+        Y[0] = False
+        found = ks_drift(X, Y)
+        assert found.statistic == pytest.approx(1 / 30)
+        assert found.pvalue == pytest.approx(1)
+
+    def test_it_squares_nothing(self):
+        X, Y = rows(1, 30), rows(2, 30)
+        found, expected = ks_drift(1e300 * X, 1e300 * Y), ks_drift(X, Y)
+        np.testing.assert_array_equal(found.pvalue, expected.pvalue)
+
     @given(seed=SEEDS)
     def test_invariances(self, seed):
         X, Y = rows(seed, 9), rows(seed + 1, 8, shift=1)
@@ -793,6 +806,24 @@ class TestErrors:
         Y[3, 2] = np.nan
         with pytest.raises(ValueError, match=r"Input (Y|reference) contains NaN"):
             ALL[name](rows(1), Y)
+
+    @pytest.mark.parametrize("scale", [1e-100, 1e100])
+    @over(set(ALL) - {"ks_drift"})
+    def test_values_whose_squares_float64_cannot_hold(self, name, scale):
+        """Without it: 1.0 for unrelated rows from CKA, wrong distances, and no word."""
+        with pytest.raises(ValueError, match=r"between 1e-70 and 1e\+70 in size"):
+            ALL[name](scale * rows(1), scale * rows(2))
+
+    @pytest.mark.parametrize("scale", [1e-60, 1e-30, 1e30, 1e60])
+    @over(ALL)
+    def test_large_and_small_values_are_no_trouble(self, name, scale):
+        """Scale out what scales, in units of the features or of their squares."""
+        expected, found = (
+            np.atleast_1d(ALL[name](c * rows(1), c * rows(2))) for c in (1, scale)
+        )
+        if name in ("frechet_distance", "energy_test"):
+            found[0] /= scale ** (2 if name == "frechet_distance" else 1)
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
 
     @pytest.mark.parametrize(
         ("bad", "error", "words"),

@@ -1,5 +1,6 @@
 """50,000 rows of 768 features take little more memory than the rows themselves."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,11 @@ def test_the_peak_is_at_most_a_gigabyte_above_the_input(bench, name, dtype):
     n_samples = 15_000 if name in QUADRATIC else 50_000
     _, peak_bytes = bench.measure(bench.CALLS[name], n_samples=n_samples, dtype=dtype)
     assert peak_bytes <= 1e9
+
+
+@pytest.mark.slow
+def test_the_distance_takes_little_longer_than_its_parts(bench):
+    """Than two covariances and one solve for singular values."""
+    seconds = bench.frechet_and_its_parts(repeats=3)
+    rounds = zip(*seconds.values(), strict=True)
+    assert statistics.median(own / parts for parts, own in rounds) <= 1.5

@@ -14,7 +14,8 @@ Which rows are far from the rest?                 `mahalanobis`
 
 Every function takes arrays, frames, tensors and lists of them, with one embedding per
 row, and only reads them. Sums are made in float64, in blocks: float32 rows are never
-copied as a whole.
+copied as a whole. Functions that square refuse sets whose largest value is above 1e70
+or below 1e-70 in size, which float64 could not hold.
 """
 
 from sklearn_torch_bridge.stats._distances import frechet_distance, mahalanobis

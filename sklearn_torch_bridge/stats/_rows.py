@@ -30,9 +30,12 @@ Doubles = NDArray[np.float64]
 
 _BLOCK_BYTES = 2**25
 _FEWEST_SAMPLED = 10
+_LARGEST = 1e70  # whose fourth power has room in float64 for 1e27 of its like
 
 
-def check_rows(name: str, value: Any, *, min_rows: int) -> Floats:
+def check_rows(
+    name: str, value: Any, *, min_rows: int, is_squared: bool = True
+) -> Floats:
     """Give `value` as a finite matrix of float32 or float64, copied only if needed."""
     # scikit-learn reads frames, also those with dtypes of their own.
     dense = value if hasattr(value, "columns") else to_numpy(value, copy=None)
@@ -42,15 +45,36 @@ def check_rows(name: str, value: Any, *, min_rows: int) -> Floats:
     if len(Z) < min_rows:
         msg = f"`{name}` must have at least {min_rows} rows, got {len(Z)}."
         raise ValueError(msg)
+    if is_squared and Z.dtype == np.float64:  # float32 holds nothing as large
+        _check_sizes(name, Z)
     return Z
 
 
+def _check_sizes(name: str, Z: Floats) -> None:
+    """Refuse values whose squares, squared, would be infinite or nothing."""
+    largest = max(float(Z.max()), -float(Z.min()))
+    if largest > _LARGEST or 0 < largest < 1 / _LARGEST:
+        msg = (
+            f"`{name}` must have a largest value between {1 / _LARGEST:.0e} and "
+            f"{_LARGEST:.0e} in size, since it is squared twice in float64, got "
+            f"{largest:.3g}. Divide all rows by it first."
+        )
+        raise ValueError(msg)
+
+
 def check_columns(
-    X: Any, Y: Any, *, names: tuple[str, str] = ("X", "Y"), min_rows: tuple[int, int]
+    X: Any,
+    Y: Any,
+    *,
+    names: tuple[str, str] = ("X", "Y"),
+    min_rows: tuple[int, int],
+    is_squared: bool = True,
 ) -> tuple[Floats, Floats]:
     """Check two sets of rows over the same columns."""
-    first = check_rows(names[0], X, min_rows=min_rows[0])
-    second = check_rows(names[1], Y, min_rows=min_rows[1])
+    first, second = (
+        check_rows(name, Z, min_rows=fewest, is_squared=is_squared)
+        for name, Z, fewest in zip(names, (X, Y), min_rows, strict=True)
+    )
     if first.shape[1] != second.shape[1]:
         msg = (
             f"`{names[0]}` and `{names[1]}` must have the same columns, got "

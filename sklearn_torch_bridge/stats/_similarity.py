@@ -163,7 +163,7 @@ def cka(
                 "`kernel` all pairs are the same, so that there is nothing to compare."
             )
             raise ValueError(msg)
-    return min(1.0, float(xy / np.sqrt(xx * yy)))
+    return min(1.0, float(xy / (np.sqrt(xx) * np.sqrt(yy))))
 
 
 def rsa(
