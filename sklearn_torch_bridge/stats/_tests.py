@@ -246,9 +246,10 @@ def energy_test(
     ``n**2 * (n_features + n_resamples)`` operations and ``10 * n**2`` bytes: 0.2 GB at
     the default `max_rows`.
 
-    There is nothing to choose, and heavy tails are fine. It sees shifts best; for
-    changes of spread or shape alone `mmd_test` has more power in many dimensions. Rows
-    must be independent.
+    There is nothing to choose. It sees shifts and scales as well as `mmd_test` does,
+    heavier tails better, and changes of correlation alone less well (in 64 dimensions,
+    with 150 rows a set, in 53 of 100 cases where `mmd_test` saw 80). Rows must be
+    independent.
 
     References
     ----------
