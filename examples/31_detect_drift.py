@@ -20,7 +20,7 @@ import matplotlib as mpl
 import numpy as np
 
 from sklearn_torch_bridge import TorchFeatureExtractor, stats
-from sklearn_torch_bridge.inspection import DriftDisplay
+from sklearn_torch_bridge.inspection import DriftDisplay, EmbeddingDisplay
 
 mpl.use("agg")  # draw to a file, also where there is no screen
 import matplotlib.pyplot as plt
@@ -98,10 +98,10 @@ for seed in range(n_halves):
 print(f"\nfalse alarms in {n_halves} comparisons without a change: {alarms}")
 
 # %%
-# The p-values by the size of the change, and the features that it moved the most.
-figure, axes = plt.subplots(
-    1, 3, figsize=(13, 4), layout="constrained", width_ratios=(1.2, 1, 1)
-)
+# The p-values by the size of the change; the months in two dimensions; and the features
+# that moved the most, without a change and with the largest.
+figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+axes = axes.ravel()
 styles = {"mmd_test": "o-", "energy_test": "s--", "ks_drift": "^:"}
 colors = {"mmd_test": "#0072B2", "energy_test": "#D55E00", "ks_drift": "#000000"}
 for name, values in pvalues.items():
@@ -115,9 +115,14 @@ axes[0].set_xticks(SHARES, [f"{share:.0%}" for share in SHARES])
 axes[0].set(xlabel="tweets of the second month about bags", ylabel="p-value")
 axes[0].spines[["top", "right"]].set_visible(False)
 axes[0].legend(frameon=False, loc="lower left")
+months = np.concatenate([before, february_with(max(SHARES))])
+names = ["January", "about bags", "February"]
+sizes = [N_MONTH, n_replaced, N_MONTH - n_replaced]
+EmbeddingDisplay.from_embeddings(months, np.repeat(names, sizes)).plot(axes[1])
+axes[1].set_title(f"{max(SHARES):.0%} of February about bags", loc="left", fontsize=10)
 columns = [f"feature {k}" for k in range(before.shape[1])]
 farthest = {}
-for ax, share in zip(axes[1:], (min(SHARES), max(SHARES)), strict=True):
+for ax, share in zip(axes[2:], (min(SHARES), max(SHARES)), strict=True):
     display = DriftDisplay.from_embeddings(
         before, february_with(share), level=LEVEL, feature_names=columns
     )
@@ -125,7 +130,7 @@ for ax, share in zip(axes[1:], (min(SHARES), max(SHARES)), strict=True):
     title = f"{share:.0%} about bags\n{ax.get_title(loc='left')}"
     ax.set_title(title, loc="left", fontsize=10)
     farthest[share] = display.result.statistic.max()
-for ax in axes[1:]:
+for ax in axes[2:]:
     ax.set_xlim(0, 1.1 * max(farthest.values()))
 path = Path("output") / "31_detect_drift.png"
 path.parent.mkdir(exist_ok=True)
