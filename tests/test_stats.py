@@ -27,6 +27,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.metrics.pairwise import rbf_kernel
 
 from sklearn_torch_bridge.stats import (
+    _kernels,
     _moments,
     _rows,
     _similarity,
@@ -174,7 +175,7 @@ class TestFrechetDistance:
         assert frechet_distance(X @ (turn * scale) + 5, Y @ (turn * scale) + 5) == (
             pytest.approx(scale**2 * expected, rel=1e-7, abs=1e-8)
         )
-        assert frechet_distance(X, X) <= 1e-10 * np.square(X).sum()
+        assert 0 <= frechet_distance(X, X) <= 1e-10 * np.square(X).sum()
 
 
 class TestMahalanobis:
@@ -208,6 +209,20 @@ class TestMahalanobis:
         with pytest.warns(UserWarning, match=r"rank 1 of 2 even with shrinkage"):
             found = mahalanobis([[3.0, 0.0], [3.0, 9.0]], [[-1.0, 0.0], [1.0, 0.0]])
         np.testing.assert_allclose(found, [3.0, 3.0])
+
+    def test_what_rounding_leaves_beside_two_rows_is_no_direction(self):
+        pair = rows(1, 2, 30)
+        with pytest.warns(UserWarning, match=r"rank 1 of 30 even with shrinkage"):
+            found = mahalanobis(pair, pair)
+        np.testing.assert_allclose(found, [1.0, 1.0])
+
+    def test_a_shrinkage_beyond_all_of_it_is_all_of_it(self):
+        """Rows whose covariance is nearer to the identity than their noise is."""
+        X, reference = rows(1, 30), np.random.default_rng(5).normal(size=(12, 5))
+        fitted = LedoitWolf().fit(reference)
+        assert fitted.shrinkage_ == 1
+        found = mahalanobis(X, reference)
+        np.testing.assert_allclose(found**2, fitted.mahalanobis(X), rtol=1e-9)
 
     def test_a_constant_reference_is_an_error(self):
         with pytest.raises(ValueError, match=r"`reference` must have rows that differ"):
@@ -309,6 +324,15 @@ class TestTwoSampleTests:
     def test_equal_rows_are_not_told_apart(self, test):
         X = np.repeat(rows(1, 6), 2, axis=0)
         assert test(X[::2], X[1::2], random_state=0).pvalue == 1
+
+    @pytest.mark.parametrize("test", [mmd_test, energy_test])
+    def test_far_from_zero_as_at_zero(self, test):
+        X, Y = rows(1, 60), rows(2, 50)
+        expected, found = (
+            test(X + far, Y + far, n_resamples=49, random_state=0) for far in (0, 1e7)
+        )
+        # Adding 1e7 rounds rows to 1e-9, and their squares, uncentred, to 0.02.
+        assert found.statistic == pytest.approx(expected.statistic, abs=1e-7)
 
     @pytest.mark.parametrize("test", [mmd_test, energy_test])
     def test_a_seed_repeats_the_result(self, test):
@@ -525,8 +549,15 @@ class TestCKA:
         assert cka(X @ turn + 5, Y / 7 - 1, **options) == near
         assert cka(Y, X, **options) == near
         assert cka(X[::-1], Y[::-1], **options) == near
-        assert cka(X, X, **options) == pytest.approx(1, rel=1e-9)
+        assert 1 - 1e-9 <= cka(X, X, **options) <= 1
         assert debiased or 0 <= expected <= 1
+
+    @pytest.mark.parametrize("kernel", ["linear", "rbf"])
+    @pytest.mark.parametrize("n_samples", [9, 60], ids=["by rows", "by features"])
+    def test_far_from_zero_as_at_zero(self, kernel, n_samples):
+        X, Y = rows(1, n_samples, 6), rows(2, n_samples, 4)
+        expected, found = (cka(X + far, Y, kernel=kernel) for far in (0, 1e7))
+        assert found == pytest.approx(expected, abs=1e-7)
 
     def test_equal_rows_are_an_error(self):
         with pytest.raises(ValueError, match=r"`Y` must have rows that differ; all 40"):
@@ -679,9 +710,15 @@ class TestIntrinsicDimension:
 
     def test_far_from_zero(self):
         X = rows(1, 200, 40)
-        X = (X + 1e7) - 1e7  # what the sum can hold
-        found = intrinsic_dimension(X + 1e7)
+        X = (X + 1e9) - 1e9  # what the sum can hold
+        found = intrinsic_dimension(X + 1e9)
         assert found == pytest.approx(slow_two_nn(X), rel=1e-6)
+
+    def test_clusters_far_apart(self):
+        """So far that products round away which of the near rows is the nearest."""
+        X = rows(1, 300, 20)
+        X[::2] += 3e7
+        assert intrinsic_dimension(X) == pytest.approx(slow_two_nn(X), rel=1e-9)
 
     @pytest.mark.parametrize("dimension", [1, 2, 5])
     def test_a_cube_has_its_dimension_wherever_it_lies(self, dimension, rng):
@@ -890,6 +927,14 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"of the same rows, got 40 and 39 rows"):
             ALL[name](rows(1), rows(2)[:39])
         assert np.isfinite(ALL[name](rows(1), rows(2)[:, :3]))
+
+
+def test_equal_rows_are_at_distance_0_wherever_they_lie():
+    """A product of matrices alone would put them 4e-6 apart."""
+    twice = np.repeat(rows(1, 20), 2, axis=0) + 100
+    found = _kernels.distances(twice, twice)
+    assert found[::2, 1::2].diagonal().max() == 0
+    np.testing.assert_allclose(found, cdist(twice, twice), atol=1e-5)
 
 
 def test_a_factor_of_any_rank_gives_its_covariance_back():
