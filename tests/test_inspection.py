@@ -487,6 +487,11 @@ class TestDrawing:
         display = displays(SHORT)[kind].plot()
         assert display.figure_ is display.ax_.figure
 
+    def test_on_axes_outside_of_a_grid(self, kind):
+        ax = plt.figure(figsize=(11, 8)).add_axes((0.4, 0.4, 0.4, 0.5))
+        assert displays(MIXED)[kind].plot(ax).ax_ is ax
+        assert_words_are_whole_and_apart(ax)
+
     def test_in_a_part_of_a_figure(self, kind):
         left, _ = plt.figure(figsize=(9, 4), layout="constrained").subfigures(1, 2)
         display = displays(SHORT)[kind].plot(left.subplots())

@@ -44,10 +44,10 @@ def inches_of(names: Sequence[str]) -> float:
     return _INCHES_A_LETTER * max(map(len, short_names(names)), default=0)
 
 
-def shorten(name: str, longest: int = _LONGEST) -> str:
+def _shorten(name: str, longest: int = _LONGEST) -> str:
     """Leave out the middle of a long name.
 
-    >>> shorten("vision_model.encoder.layers.11.mlp", 20)
+    >>> _shorten("vision_model.encoder.layers.11.mlp", 20)
     'vision…layers.11.mlp'
     """
     if len(name) <= longest:
@@ -65,7 +65,7 @@ def short_names(names: Sequence[str], longest: int = _LONGEST) -> list[str]:
     if max(map(len, names), default=0) <= longest:
         return list(names)
     if len(set(names)) == 1:
-        return [shorten(name, longest) for name in names]
+        return [_shorten(name, longest) for name in names]
     parts = [name.split(".") for name in names]
     # What all share tells nothing; the last part of it stays, to say what is counted.
     before = max(0, _n_shared(parts) - 1)
@@ -76,7 +76,7 @@ def short_names(names: Sequence[str], longest: int = _LONGEST) -> list[str]:
         + "…" * (after > 0)
         for own in parts
     ]
-    for found in ([shorten(name, longest) for name in short], short):
+    for found in ([_shorten(name, longest) for name in short], short):
         if len(set(found)) == len(set(names)) and all(
             name.strip("…") for name in found
         ):
