@@ -78,7 +78,7 @@ $(FLOOR_READY): pyproject.toml constraints-floor.txt
 	$(FLOOR_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(FLOOR_VENV)/bin/python -m pip install --quiet -c constraints-floor.txt torch
 	$(FLOOR_VENV)/bin/python -m pip install --quiet -c constraints-floor.txt \
-	-e ".[$(EXTRAS)]" --group test
+	-e ".[$(EXTRAS)]" --group dev
 	$(FLOOR_VENV)/bin/python -m pip install --quiet --no-deps $(ALONE)
 	touch $@
 
@@ -87,7 +87,7 @@ $(LATEST_READY): pyproject.toml
 	$(PYTHON) -m venv $(LATEST_VENV)
 	$(LATEST_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(LATEST_VENV)/bin/python -m pip install --quiet \
-	-e ".[$(EXTRAS),timm,vision]" --group test
+	-e ".[$(EXTRAS),timm,vision]" --group dev
 	$(LATEST_VENV)/bin/python -m pip install --quiet --no-deps $(ALONE)
 	touch $@
 
