@@ -264,13 +264,26 @@ def _is_plain_module(cls: type) -> bool:
     return _is_plain(cls, _GRAPH if issubclass(cls, _GRAPH) else nn.Module)
 
 
+def _is_as_in(cls: type, base: type, name: str) -> bool:
+    """Tell whether a method is that of `base`, or one of torch's that comes to it.
+
+    Convolutions, attention and the like override ``__setstate__`` for old checkpoints,
+    to set what a living module has.
+    """
+    own = getattr(cls, name, None)
+    if own == getattr(base, name, None):
+        return True
+    home = getattr(own, "__module__", "")
+    return name == "__setstate__" and home.startswith("torch.nn.modules.")
+
+
 def _is_plain(cls: type, base: type) -> bool:
     """Tell whether instances are their ``__dict__``, made and copied as `base` is."""
     known = _PLAIN.get(cls)
     if known is None:
         how = [name for name in _HOW_TO_COPY if name != "__new__" or base is not _GRAPH]
         known = _PLAIN[cls] = (
-            all(getattr(cls, name, None) == getattr(base, name, None) for name in how)
+            all(_is_as_in(cls, base, name) for name in how)
             and not hasattr(cls, "__del__")
             and not any(vars(parent).get("__slots__") for parent in cls.__mro__)
         )

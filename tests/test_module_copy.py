@@ -1,3 +1,4 @@
+import copy
 import functools
 import threading
 import types
@@ -10,6 +11,29 @@ from torch import nn
 
 from sklearn_torch_bridge._module_copy import NotCopyableError, copy_module
 from tests.models import Stateful, mlp
+
+FAST = [  # torch's own that are copied without `copy.deepcopy`
+    lambda: nn.Conv2d(3, 4, 3, padding_mode="circular"),
+    lambda: nn.ConvTranspose1d(3, 4, 3),
+    lambda: nn.BatchNorm2d(4),
+    lambda: nn.Softmax(dim=1),
+    lambda: nn.MultiheadAttention(8, 2),
+    lambda: nn.TransformerEncoderLayer(8, 2, 16),
+    lambda: nn.Embedding(5, 4),
+    lambda: nn.LayerNorm(4),
+]
+
+
+@pytest.mark.parametrize("make", FAST, ids=lambda make: type(make()).__name__)
+def test_modules_of_torch_are_copied_without_deepcopy(make, monkeypatch):
+    """It takes half a millisecond for each: 27 for a ResNet-50."""
+    module = make()
+    monkeypatch.setattr(copy, "deepcopy", None)
+    own = copy_module(module, shared)
+    assert type(own) is type(module)
+    assert vars(own).keys() == vars(module).keys()
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(own.state_dict()[name], tensor)
 
 
 def shared(tensor):
