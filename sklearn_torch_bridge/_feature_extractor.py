@@ -36,6 +36,7 @@ from sklearn_torch_bridge.pooling import POOLINGS
 __all__ = ["TorchFeatureExtractor"]
 
 _TWO_AXES = 2
+_COMPILES_FROM = (2, 13)  # of torch: names of its compiler that are not public
 _TOLD = "_model_fingerprint"  # of a callable: with a warm cache it is not called
 _HANDED_ON = ("model", "preprocess", "pooling")  # to clones, however large they are
 
@@ -97,7 +98,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         Run the model as compiled code (`torch.compile`, with its weights as constants
         on a CPU). The first call takes up to a minute, later ones of this process
         begin at once; values agree with the uncompiled ones to about 1e-5. It needs a
-        C++ compiler on a CPU.
+        C++ compiler on a CPU, and torch 2.13.
     dtype : dtype or None, default="float32"
         Of the result. None keeps the model's own, half types widened to float32.
     cache : path or EmbeddingCache, default=None
@@ -495,7 +496,7 @@ class TorchFeatureExtractor(BridgeTransformer):
                 "output": _check_output,
                 "batch_size": _check_batch_size,
                 "precision": one_of(None, *PRECISIONS),
-                "compile": one_of(False, True),
+                "compile": _check_compile,
                 "cache": _check_cache,
                 "cache_key": _check_cache_key,
                 "on_error": one_of("raise", "nan"),
@@ -570,6 +571,17 @@ def _check_batch_size(name: str, value: Any) -> None:
         except (TypeError, ValueError) as error:
             msg = f"`{name}` must be an int of at least 1 or 'auto', got {value!r}."
             raise type(error)(msg) from None
+
+
+def _check_compile(name: str, value: Any) -> None:
+    one_of(False, True)(name, value)
+    version: Any = torch.__version__  # which compares with tuples
+    if value and version < _COMPILES_FROM:
+        msg = (
+            f"`{name}` must be False with torch {version}: it needs torch "
+            f"{_COMPILES_FROM[0]}.{_COMPILES_FROM[1]}."
+        )
+        raise ValueError(msg)
 
 
 def _check_devices(device: Any) -> tuple[Any, ...]:

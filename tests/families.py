@@ -99,7 +99,8 @@ SOUND = {
 
 
 def make_tokenizer():
-    inner = Tokenizer(models.WordLevel(dict(zip(WORDS, range(99), strict=False))))
+    ids = dict(zip(WORDS, range(99), strict=False))
+    inner = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))  # noqa: S106 - no password
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

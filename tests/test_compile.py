@@ -21,6 +21,10 @@ from sklearn_torch_bridge._replica import replica
 from sklearn_torch_bridge._types import Inputs
 from tests.models import Failing, Stateful, Tokens, cnn, mlp
 
+pytestmark = pytest.mark.skipif(
+    torch.__version__ < (2, 13), reason="compile=True needs torch 2.13"
+)
+
 
 class Ear(list):
     """Hears what is said, and counts what was compiled."""

@@ -595,3 +595,9 @@ def test_the_width_of_nothing_cannot_be_told_without_fit(X):
     with pytest.raises(ValueError, match="call `fit` first"):
         extractor.transform([])
     assert extractor.fit(X).transform([]).shape == (0, 3)
+
+
+def test_compile_asks_for_a_torch_that_it_was_tested_with(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.6.0"))
+    with pytest.raises(ValueError, match=r"must be False with torch 2.6.0.*torch 2.13"):
+        TorchFeatureExtractor(nn.Identity(), compile=True).transform([[1.0]])

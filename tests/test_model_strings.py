@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 from torch import nn
 
 from sklearn_torch_bridge import (
@@ -35,6 +37,7 @@ from sklearn_torch_bridge.models import _registry
 from tests import families
 from tests.models import mlp
 
+OLD_SKLEARN = parse_version(sklearn.__version__) < parse_version("1.7")
 SAME = {"rtol": 0, "atol": 1e-6}
 # Not normalised, values reach 1.5, and `encode` itself differs by 1e-6 by batch size.
 PLAIN = {"rtol": 0, "atol": 3e-6}
@@ -223,7 +226,7 @@ def test_an_exported_program_of_one_batch_size_says_so(tmp_path, rng):
     torch.export.save(program, tmp_path / "mlp.pt2")
     extractor = TorchFeatureExtractor(f"export:{tmp_path}/mlp.pt2", batch_size=2)
     assert extractor.transform(rng.normal(size=(4, 4))).shape[0] == 4
-    with pytest.raises(ForwardError, match=r"row 4.*size\(\)\[0\] == 2"):
+    with pytest.raises(ForwardError, match=r"on row 4, .* 2"):
         extractor.transform(rng.normal(size=(5, 4)))
 
 
@@ -234,6 +237,9 @@ class Planted:
         return (exec, ("raise SystemExit('code of a file was run')",))
 
 
+@pytest.mark.skipif(
+    torch.__version__ < (2, 13), reason="older archives have another layout"
+)
 def test_a_pickle_in_an_exported_program_is_not_run(exported, tmp_path):
     """A program whose weight was replaced by a pickle that runs code."""
     name, _ = exported
@@ -519,6 +525,8 @@ def test_precompute_serves_a_search_over_strings(minilm_path, texts, tmp_path):
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_a_column_of_a_frame(minilm_path, texts, container):
+    if container == "polars" and OLD_SKLEARN:
+        pytest.skip("scikit-learn 1.6 asks frames for what polars 2 has no more")
     columns = {"review": texts, "stars": np.arange(len(texts)) * 1.0}
     frame = (pd if container == "pandas" else pl).DataFrame(columns)
     extractor = TorchFeatureExtractor(f"st:{minilm_path}")

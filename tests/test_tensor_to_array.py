@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+import sklearn
 import torch
 from sklearn import set_config
 from sklearn.base import clone
@@ -20,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.fixes import parse_version
 
 from sklearn_torch_bridge import ConversionError, OutputError, TensorToArray
 
@@ -350,6 +352,10 @@ class TestPipelines:
         # one step there and one back in float32
         torch.testing.assert_close(back, X, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.skipif(
+        parse_version(sklearn.__version__) < parse_version("1.7"),
+        reason="a search of scikit-learn 1.6 asks NumPy for the device of a tensor",
+    )
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_a_search_takes_a_tensor(self, X, y, dtype):
         pipe = make_pipeline(TensorToArray(), StandardScaler(), LogisticRegression())
