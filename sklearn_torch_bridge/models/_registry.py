@@ -99,13 +99,15 @@ class _Loaded:
     def get(self, model: str) -> LoadedModel | None:
         found = self._alive.get(model)
         if found is not None:
-            self._keep(model, found)
+            self._kept[model] = found
+            self._kept.move_to_end(model)
         return found
 
     def put(self, model: str, loaded: LoadedModel, state: object) -> None:
         self._alive[model] = loaded
         self._read[model] = state
-        self._keep(model, loaded)
+        self._kept[model] = loaded
+        self._make_room()
 
     def forget(self, model: str) -> None:
         self._alive.pop(model, None)
@@ -116,19 +118,15 @@ class _Loaded:
         """Give the state of the files of a model that is loaded, else None."""
         return self._read[model] if model in self._alive else None
 
-    def _keep(self, model: str, loaded: LoadedModel) -> None:
-        """Hold the models used last, within a share of the memory."""
-        self._kept[model] = loaded
-        self._kept.move_to_end(model)
+    def _make_room(self) -> None:
+        """Let go of those used longest ago: a few stay, as far as memory goes."""
         free = available_bytes()
         sizes = {name: _n_bytes(one.module) for name, one in self._kept.items()}
-        while len(self._kept) > 1 and (
-            len(self._kept) > _KEPT
-            or (
-                free is not None
-                and sum(sizes.values()) * _SHARE > free + sum(sizes.values())
-            )
-        ):
+        while len(self._kept) > 1:
+            total = sum(sizes.values())
+            fits = free is None or total * _SHARE <= free + total
+            if len(self._kept) <= _KEPT and fits:
+                return
             oldest, _ = self._kept.popitem(last=False)
             del sizes[oldest]
 
@@ -262,12 +260,14 @@ def may_bring_preprocess(model: Any) -> bool:
 
 def opens_files(model: Any) -> bool:
     """Tell whether str among the rows of `model` name files; loads it if need be."""
-    if isinstance(model, str):
-        library, name = _split(model)
-        if library.opens_files is not None:
-            return library.opens_files(name)
-        return load_model(model).opens_files
-    return False
+    if not isinstance(model, str):
+        return False
+    library, name = _split(model)
+    with _LOCK:
+        loaded = _BY_STRING.get(model)
+    if loaded is None and library.opens_files is not None:
+        return library.opens_files(name)
+    return (loaded or load_model(model)).opens_files
 
 
 def _state_of(files: Sequence[Path] | None) -> object:
