@@ -122,7 +122,10 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
             raise ValueError(_no_rows(estimator))
         return CheckedRows("empty", [], 0)
     if kind == "items":
-        return _checked_items(estimator, X, reset=reset)
+        items = Items(X, whole=preprocess is not None and not _is_library(preprocess))
+        if not isinstance(items.first, str):
+            return CheckedRows(kind, items, len(items))
+        X, kind = [items[row] for row in range(len(items))], "texts"  # to be sorted
     if kind == "texts" and _takes_files(estimator):
         return _checked_files(estimator, X, reset=reset)
     if kind != "texts" and is_tokenizer(preprocess):
@@ -131,15 +134,9 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     return _CHECKS[kind](estimator, X, reset=reset)
 
 
-def _checked_items(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
-    """Look at the first item of a Dataset; texts are all read, to be sorted."""
-    items = Items(X, whole=estimator.preprocess is not None)
-    if reset and not len(items):
-        raise ValueError(_no_rows(estimator))
-    if len(items) and isinstance(items.first, str):
-        texts = [items[row] for row in range(len(items))]
-        return check_rows(estimator, texts, reset=reset)
-    return CheckedRows("items", items, len(items))
+def _is_library(preprocess: Any) -> bool:
+    """Tell what takes inputs alone: of a user's own function nobody knows."""
+    return is_tokenizer(preprocess) or is_media_processor(preprocess)
 
 
 def _takes_files(estimator: Any) -> bool:
@@ -187,21 +184,20 @@ def _checked_columns(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     return _without_odd("columns", columns, finite)
 
 
-def _finite_rows(columns: Columns, *, forgiving: bool) -> NDArray[np.bool_] | None:
+def _finite_rows(columns: Columns, *, forgiving: bool) -> NDArray[np.bool_]:
     """Refuse values that are not finite, or tell which rows have none."""
     finite = np.ones(len(columns), bool)
     for name, column in columns.by_name.items():
-        tensor = column if isinstance(column, torch.Tensor) else torch.tensor(column)
-        if tensor.is_floating_point() or tensor.is_complex():
-            good = torch.isfinite(tensor).reshape(len(columns), -1).all(1)
-            finite &= good.cpu().numpy()
-            if not forgiving and not finite.all():
-                row = int(np.flatnonzero(~finite)[0])
-                msg = (
-                    f"`X` must be finite, but row {row} of column {name!r} has NaN or "
-                    "infinity."
-                )
-                raise ValueError(msg)
+        library: Any = torch if isinstance(column, torch.Tensor) else np
+        values = library.isfinite(column).reshape(len(columns), -1).all(1)
+        finite &= np.asarray(values.cpu() if library is torch else values)
+        if not forgiving and not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            msg = (
+                f"`X` must be finite, but row {row} of column {name!r} has NaN or "
+                "infinity."
+            )
+            raise ValueError(msg)
     return finite
 
 

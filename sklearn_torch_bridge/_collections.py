@@ -1,6 +1,6 @@
 """Mappings of columns, and Datasets, as rows that are taken when they are needed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -75,10 +75,24 @@ class Items:
     def __len__(self) -> int:
         return len(self._dataset)
 
+    def __iter__(self) -> Iterator[Any]:
+        """Yield items to be told apart: of one that cannot be read, its place."""
+        for row in range(len(self)):
+            try:
+                yield self[row]
+            except Exception:  # noqa: BLE001 - it is raised when a batch needs it
+                yield ("unreadable", row)
+
     @cached_property
     def first(self) -> Any:
-        """Give the first item, read once to be looked at."""
-        return self[0]
+        """Give the first item that can be read, to be looked at."""
+        failure: Exception | None = None
+        for row in range(len(self)):
+            try:
+                return self[row]
+            except Exception as error:  # noqa: BLE001 - raised if all do
+                failure = failure or error
+        raise failure or IndexError
 
     def __getitem__(self, row: int) -> Any:
         item = self._dataset[int(row)]

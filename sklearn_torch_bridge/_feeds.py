@@ -118,12 +118,7 @@ def made_up(checked: CheckedRows, estimator: Any, loaded: LoadedModel) -> Feed:
         kind, row = "array", np.zeros((1, values.shape[1]), values.dtype)
     elif kind == "columns":
         row = as_columns(
-            {
-                name: torch.zeros_like(torch.as_tensor(column[:0])).new_zeros(
-                    (1, *column.shape[1:])
-                )
-                for name, column in values.by_name.items()
-            }
+            {name: _zeros(column) for name, column in values.by_name.items()}
         )
     elif is_tokenizer(estimator.preprocess) or loaded.preprocess is not None:
         kind, row = "texts", ["text"]
@@ -136,6 +131,13 @@ def made_up(checked: CheckedRows, estimator: Any, loaded: LoadedModel) -> Feed:
         )
         raise ValueError(msg)
     return make_feed(CheckedRows(kind, row, 1), estimator, loaded)
+
+
+def _zeros(column: Any) -> Any:
+    shape = (1, *column.shape[1:])
+    if isinstance(column, torch.Tensor):
+        return column.new_zeros(shape)
+    return np.zeros(shape, column.dtype)
 
 
 def _text_feed(

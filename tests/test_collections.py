@@ -215,6 +215,53 @@ def test_a_broken_item_is_named_or_becomes_nan():
     assert np.isnan(Z).all(axis=1).tolist() == [row == 4 for row in range(6)]
 
 
+@pytest.mark.parametrize("bad", [0, 4])
+def test_a_broken_item_is_no_end_with_a_cache(tmp_path, bad):
+    store = EmbeddingCache(tmp_path / "e.db")
+    forgiving = TorchFeatureExtractor(nn.Identity(), on_error="nan", cache=store)
+    for _ in range(2):
+        with pytest.warns(BadRowWarning, match=f"row {bad} "):
+            Z = forgiving.transform(Pictures(6, bad=bad))
+        assert np.isnan(Z).all(axis=1).tolist() == [row == bad for row in range(6)]
+    assert store.stats()["rows"] == 5
+    np.testing.assert_array_equal(forgiving.transform(Pictures(6)), expected_of(6))
+
+
+def test_a_dataset_of_nothing_but_broken_items_says_why():
+    class Broken(Pictures):
+        def __getitem__(self, row):
+            msg = "broken"
+            raise OSError(msg)
+
+    with pytest.raises(OSError, match="broken"):
+        TorchFeatureExtractor(nn.Identity()).transform(Broken(2))
+
+
+def test_a_tokenizer_takes_the_texts_of_items_with_targets(minilm, tokenizer, texts):
+    items = [(text, number) for number, text in enumerate(texts)]
+
+    class Reviews(Dataset):
+        def __len__(self):
+            return len(items)
+
+        def __getitem__(self, row):
+            return items[row]
+
+    extractor = TorchFeatureExtractor(minilm, preprocess=tokenizer)
+    np.testing.assert_array_equal(
+        extractor.transform(Reviews()), extractor.transform(texts)
+    )
+
+
+def test_columns_may_be_read_backwards(columns):
+    backwards = {name: column[::-1] for name, column in columns.items()}
+    extractor = TorchFeatureExtractor(TwoInputs())
+    np.testing.assert_allclose(
+        extractor.transform(backwards)[::-1], extractor.transform(columns), rtol=1e-6
+    )
+    assert extractor.transform({k: c[:0] for k, c in backwards.items()}).shape == (0, 4)
+
+
 def test_items_of_different_shapes_are_told():
     class Odd(Pictures):
         def __getitem__(self, row):
