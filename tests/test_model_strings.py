@@ -326,6 +326,30 @@ class TestRegister:
         Z = TorchFeatureExtractor("file:x").transform([str(tmp_path / "a")])
         assert Z.item() == 7
 
+    def test_what_is_not_here_yet_is_loaded_to_say_what_it_takes(self, tmp_path):
+        """As a model of the hub at its first use."""
+
+        def load(name):
+            (tmp_path / "there").touch()
+            return models.LoadedModel(
+                nn.Identity(),
+                media=lambda paths: torch.tensor(
+                    [[float(p.read_text())] for p in paths]
+                ),
+            )
+
+        def files(name):
+            if not (tmp_path / "there").exists():
+                raise FileNotFoundError(name)
+            return [tmp_path / "there"]
+
+        def opens(name):
+            return bool(files(name))
+
+        _registry._LIBRARIES["hub"] = _registry._Library(load, None, files, opens)
+        (tmp_path / "a").write_text("7")
+        assert TorchFeatureExtractor("hub:x").transform([f"{tmp_path}/a"]).item() == 7
+
     def test_files_tell_a_model_apart_without_loading(self, tmp_path):
         loads = []
 

@@ -73,11 +73,11 @@ def hf_files(name: str) -> list[Path]:
 
 
 def hf_opens_files(name: str) -> bool:
-    """Tell whether a str is a path for this model, and no text."""
-    try:
-        parts = _Parts(_folder(name))
-    except FileNotFoundError:  # not here yet: loading it will say what is wrong
-        return False
+    """Tell whether a str is a path for this model, and no text.
+
+    Raises `FileNotFoundError` where the model is not here yet.
+    """
+    parts = _Parts(_folder(name))
     return parts.media is not None and not parts.texts
 
 

@@ -9,6 +9,7 @@ the last few beyond that, so that the next fold of a search finds them.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -266,7 +267,8 @@ def opens_files(model: Any) -> bool:
     with _LOCK:
         loaded = _BY_STRING.get(model)
     if loaded is None and library.opens_files is not None:
-        return library.opens_files(name)
+        with suppress(FileNotFoundError):  # it is not here yet
+            return library.opens_files(name)
     return (loaded or load_model(model)).opens_files
 
 
