@@ -329,14 +329,12 @@ class TestRegister:
     def test_what_is_not_here_yet_is_loaded_to_say_what_it_takes(self, tmp_path):
         """As a model of the hub at its first use."""
 
-        def load(name):
+        def read(paths):
+            return torch.tensor([[float(path.read_text())] for path in paths])
+
+        def load(_):
             (tmp_path / "there").touch()
-            return models.LoadedModel(
-                nn.Identity(),
-                media=lambda paths: torch.tensor(
-                    [[float(p.read_text())] for p in paths]
-                ),
-            )
+            return models.LoadedModel(nn.Identity(), media=read)
 
         def files(name):
             if not (tmp_path / "there").exists():
