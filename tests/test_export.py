@@ -219,7 +219,7 @@ UNPICKLABLE = [scripted, parametrized, with_a_lock]
 
 @pytest.mark.filterwarnings(
     # torch.jit is deprecated, and its users are still ours.
-    "ignore:.*torch.jit.*:DeprecationWarning"
+    "ignore:.*torch.jit"
 )
 @pytest.mark.parametrize("make", UNPICKLABLE)
 def test_what_cannot_be_pickled_names_the_way_out(make, tmp_path):

@@ -463,7 +463,7 @@ def traced(offset, function=torch.add):
     return torch.jit.trace(lambda x: function(x, constant), torch.ones(200))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 class TestScripted:
     """They run outside Python; `torch.jit` is deprecated, and its users still ours."""
 

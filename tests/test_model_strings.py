@@ -44,7 +44,7 @@ PLAIN = {"rtol": 0, "atol": 3e-6}
 
 ABOUT_SCRIPT = pytest.mark.filterwarnings(
     # torch.jit is deprecated, and its users are still ours.
-    "ignore:.*torch.jit.*:DeprecationWarning"
+    "ignore:.*torch.jit"
 )
 
 

@@ -196,7 +196,7 @@ def test_partials_and_methods_among_the_attributes_follow_too():
 
 ABOUT_SCRIPT = pytest.mark.filterwarnings(
     # torch.jit is deprecated, and its users are still ours.
-    "ignore:.*torch.jit.*:DeprecationWarning"
+    "ignore:.*torch.jit"
 )
 
 
