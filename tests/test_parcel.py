@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -81,6 +82,16 @@ def test_a_process_opens_a_parcel_once(tmp_path):
     parcel = pack(extractor)
     tickets = [sent(Ticket(extractor, parcel)) for _ in range(3)]
     assert tickets[0].open() is tickets[1].open() is tickets[2].open()
+    assert len((tmp_path / "loads").read_text().split()) == 1
+
+
+def test_threads_open_a_parcel_once_among_them(tmp_path):
+    extractor = TorchFeatureExtractor(Noted(tmp_path))
+    parcel = pack(extractor)
+    tickets = [sent(Ticket(extractor, parcel)) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        opened = list(threads.map(Ticket.open, tickets))
+    assert all(one is opened[0] for one in opened)
     assert len((tmp_path / "loads").read_text().split()) == 1
 
 

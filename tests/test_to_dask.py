@@ -246,7 +246,8 @@ def test_predictions_of_a_pipeline(method):
     X, extractor = made("array")
     y = np.array(["no", "yes", "perhaps"])[np.arange(N_ROWS) % 3]
     pipe = make_pipeline(extractor, StandardScaler(), LogisticRegression()).fit(X, y)
-    P = to_dask(pipe, da.from_array(X, chunks=(6, 2)), method=method)
+    rows = da.from_array(X, chunks=((6, 0, 10, 7), (2, 2)))  # one is empty
+    P = to_dask(pipe, rows, method=method)
     expected = getattr(pipe, method)(X)
     assert P.dtype == expected.dtype
     assert P.chunks[1:] == tuple((size,) for size in expected.shape[1:])
@@ -286,6 +287,14 @@ def test_a_callable_is_called_once_by_each_worker(tmp_path):
     assert_close(Z.compute(), extractor.transform(X))
     pids = loads_in(tmp_path)
     assert len(pids) == len(set(pids)) == 2
+
+
+@pytest.mark.usefixtures("on_cluster")
+def test_a_model_string_is_loaded_by_the_workers(minilm_path, texts):
+    extractor = TorchFeatureExtractor(f"hf:{minilm_path}", layer="encoder.layer.0")
+    Z = to_dask(extractor.fit(texts), db.from_sequence(texts, npartitions=4))
+    assert len(pickle.dumps(Z.__dask_graph__())) < 10_000
+    assert_close(Z.compute(), extractor.transform(texts))
 
 
 @pytest.fixture
@@ -341,7 +350,7 @@ def test_a_killed_worker_changes_nothing(tmp_path, weights):
 @pytest.mark.usefixtures("on_cluster")
 def test_an_error_names_the_partition_and_the_row():
     X = np.zeros((20, 4))
-    X[13, 0] = X[19, 0] = 9
+    X[13, 0] = X[15, 0] = 9
     extractor = TorchFeatureExtractor(Failing(5)).fit(X[:1])
     Z = to_dask(extractor, da.from_array(X, chunks=(8, 4)))
     with pytest.raises(PartitionError, match=r"^row 5 of partition 1 failed: .*boom"):
@@ -504,6 +513,12 @@ def test_columns_of_an_unknown_number_are_refused():
     rows = da.from_array(X, chunks=(6, 4)).T
     with pytest.raises(ValueError, match="known number of columns"):
         to_dask(extractor, rows[:, rows[0] > 0])
+
+
+def test_a_wrong_number_of_columns_is_refused_at_the_call():
+    X, extractor = made("array")
+    with pytest.raises(ValueError, match=r"X has 3 features, but .* expecting 4"):
+        to_dask(extractor, da.from_array(X[:, :3], chunks=(6, 3)))
 
 
 def test_an_old_dask_is_refused(monkeypatch):

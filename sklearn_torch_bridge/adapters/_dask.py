@@ -128,7 +128,7 @@ def to_dask(
 
 
 def _as_known(collection: Any) -> tuple[Any, str]:
-    """Return the collection, with all columns of a row in one chunk, and its kind."""
+    """Return the collection, simplified, and its kind."""
     kinds = {
         "array": ("dask.array", ("Array",)),
         "frame": ("dask.dataframe", ("DataFrame", "Series")),
@@ -146,7 +146,7 @@ def _as_known(collection: Any) -> tuple[Any, str]:
     raise TypeError(msg)
 
 
-def _whole_rows(array: Any) -> Any:
+def _with_rows(array: Any) -> Any:
     if not array.ndim:
         msg = "`collection` must have an axis of rows, got an array without axes."
         raise ValueError(msg)
@@ -156,12 +156,11 @@ def _whole_rows(array: Any) -> Any:
             f"{array.shape}. Call its compute_chunk_sizes() first."
         )
         raise ValueError(msg)
-    split = [axis for axis in range(1, array.ndim) if array.numblocks[axis] > 1]
-    return array.rechunk(dict.fromkeys(split, -1)) if split else array
+    return array
 
 
 _SIMPLIFIED: dict[str, Callable[[Any], Any]] = {
-    "array": _whole_rows,
+    "array": _with_rows,
     "frame": lambda frame: frame.optimize(),
     "bag": lambda bag: bag,
 }
@@ -210,7 +209,7 @@ def _counted(rows: Any) -> list[int]:
 
 
 def _of_array(rows: Any, runner: Runner, name: str) -> Any:
-    """Map over the chunks of rows, of which each has all columns."""
+    """Map over the chunks of rows; Dask joins those of axes that are dropped."""
     da = import_optional("dask.array", purpose=_PURPOSE)
     shape = runner.promise.shape
     return da.map_blocks(
