@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._errors import PartitionError
+from sklearn_torch_bridge.adapters._allocator import keep_large_blocks
 from sklearn_torch_bridge.adapters._devices import with_own_device
 from sklearn_torch_bridge.adapters._parcel import Ticket
 from sklearn_torch_bridge.adapters._promise import Promise, as_dense, extractor_of
@@ -82,4 +83,5 @@ def _slice(rows: Any, start: int, stop: int) -> Any:
 def _prepared(estimator: Any) -> Any:
     """Make an estimator ready that this process has for itself."""
     with_own_device(extractor_of(estimator))
+    keep_large_blocks()
     return estimator
