@@ -7,7 +7,11 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "storing.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "clusters.md",
+    ROOT / "docs" / "storing.md",
+]
 BLOCKS = [
     pytest.param(block, id=f"{page.name} line {block.line}")
     for page in PAGES
