@@ -400,10 +400,6 @@ def searched(X, model):
 
 
 @pytest.mark.usefixtures("on_cluster")
-@pytest.mark.filterwarnings(
-    # joblib asks a cluster that is idle; the answer may come after its loop has ended
-    "ignore:.*was never awaited:RuntimeWarning"
-)
 def test_a_search_on_joblibs_backend_sends_no_weights(sent_bytes):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 300_000), nn.Linear(300_000, 3))  # 9.6 MB
