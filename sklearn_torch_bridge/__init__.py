@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from sklearn_torch_bridge import inspection, models, pooling, stats
+from sklearn_torch_bridge import adapters, inspection, models, pooling, stats
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._errors import (
     BadRowWarning,
@@ -12,6 +12,7 @@ from sklearn_torch_bridge._errors import (
     FingerprintError,
     ForwardError,
     OutputError,
+    PartitionError,
 )
 from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
 from sklearn_torch_bridge._precompute import precompute
@@ -31,8 +32,10 @@ __all__ = [
     "FingerprintError",
     "ForwardError",
     "OutputError",
+    "PartitionError",
     "TensorToArray",
     "TorchFeatureExtractor",
+    "adapters",
     "inspection",
     "layer_table",
     "models",

@@ -10,8 +10,9 @@
     ├── CacheError          a file is no cache, or cannot be used as one
     └── LayerNotRunError    (internal) a layer asked for is not on the model's way
     RuntimeError
-    └── ForwardError        the model failed on some rows
-        └── NotCompiledError  (internal) the model cannot be compiled
+    ├── ForwardError        the model failed on some rows
+    │   └── NotCompiledError  (internal) the model cannot be compiled
+    └── PartitionError      a row of a partition of Dask or Ray failed
     UserWarning
     ├── BadRowWarning       rows that could not be used are NaN in the result
     └── CacheWarning        a cache cannot be read, or not be written to
@@ -29,6 +30,7 @@ __all__ = [
     "LayerNotRunError",
     "NotCompiledError",
     "OutputError",
+    "PartitionError",
 ]
 
 
@@ -83,6 +85,14 @@ class ForwardError(RuntimeError):
 
 class NotCompiledError(ForwardError):
     """The model cannot be compiled, or not so that compiling it would pay."""
+
+
+class PartitionError(RuntimeError):
+    """A partition of a Dask collection, or a batch of a Ray Dataset, failed.
+
+    The message names the partition, the first row in it that fails, and the error. Its
+    traceback is a note; it is no ``__cause__``, as another process may lack its class.
+    """
 
 
 class BadRowWarning(UserWarning):

@@ -10,7 +10,8 @@ import importlib
 import io
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from mmap import mmap
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -24,12 +25,24 @@ from sklearn_torch_bridge._optional import is_installed
 from sklearn_torch_bridge._segments import LARGE_BYTES, Place, segments_of
 from sklearn_torch_bridge._tokens import is_tokenizer
 
-__all__ = ["Export", "export_values", "exported", "restore_values"]
+__all__ = [
+    "Export",
+    "Packed",
+    "cloudpickle",
+    "detour",
+    "export_values",
+    "exported",
+    "restore_values",
+    "unpack",
+]
 
 # joblib needs it, and carried a copy of its own until 1.6.
-_cloudpickle: Any = importlib.import_module(
+cloudpickle: Any = importlib.import_module(
     "cloudpickle" if is_installed("cloudpickle") else "joblib.externals.cloudpickle"
 )
+
+Packed = tuple[Any, bytes, list[NDArray[np.uint8]]]  # graph, looks, memory
+Detour = Callable[[Any, Packed], tuple[Any, ...]]
 
 _HOW_TO_PICKLE = (
     *("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__"),
@@ -50,12 +63,26 @@ class Export:
         return copy.deepcopy(self.content, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpack, _pack(self.content)
+        packed = _pack(self.content)
+        if _DETOURS:
+            return _DETOURS[-1](self.content, packed)
+        return unpack, packed
 
 
 _EXPORTS: WeakValueDictionary[int, Export] = WeakValueDictionary()
 _GRAPHS: WeakKeyDictionary[Any, NDArray[np.uint8]] = WeakKeyDictionary()
 _LOCK = threading.Lock()
+_DETOURS: list[Detour] = []  # of all threads: others than the caller's pickle
+
+
+@contextmanager
+def detour(reduce: Detour) -> Iterator[None]:
+    """Let `reduce` say how modules and tokenizers are pickled, in every thread."""
+    _DETOURS.append(reduce)
+    try:
+        yield
+    finally:
+        _DETOURS.remove(reduce)
 
 
 def exported(content: Any) -> Export:
@@ -98,7 +125,7 @@ class _Record(NamedTuple):
     device: str
 
 
-def _pack(content: Any) -> tuple[Any, bytes, list[NDArray[np.uint8]]]:
+def _pack(content: Any) -> Packed:
     """Give the object without tensors, how these look, and their memory."""
     file = io.BytesIO()
     pickler = _Pickler(file)
@@ -119,7 +146,7 @@ def _pack(content: Any) -> tuple[Any, bytes, list[NDArray[np.uint8]]]:
         )
         for tensor, place in zip(pickler.tensors, places, strict=True)
     ]
-    looks = _cloudpickle.dumps((records, [*map(str, devices)]))
+    looks = cloudpickle.dumps((records, [*map(str, devices)]))
     return _keep_graph(content, file.getvalue()), looks, arrays
 
 
@@ -135,7 +162,7 @@ def _keep_graph(content: Any, graph: bytes) -> bytes | NDArray[np.uint8]:
         return before
 
 
-def _unpack(graph: Any, looks: bytes, arrays: list[NDArray[np.uint8]]) -> Any:
+def unpack(graph: Any, looks: bytes, arrays: list[NDArray[np.uint8]]) -> Any:
     """Undo `_pack`: what were one tensor, or views of one memory, are so again."""
     records, devices = pickle.loads(looks)  # noqa: S301 - part of an unpickling
     with torch.inference_mode(mode=False), torch.no_grad():
@@ -147,7 +174,7 @@ def _unpack(graph: Any, looks: bytes, arrays: list[NDArray[np.uint8]]) -> Any:
         return _Unpickler(io.BytesIO(graph), tensors).load_all()
 
 
-class _Pickler(_cloudpickle.CloudPickler):
+class _Pickler(cloudpickle.CloudPickler):
     """Pickles all but the memory of tensors, which are numbered."""
 
     def __init__(self, file: io.BytesIO) -> None:

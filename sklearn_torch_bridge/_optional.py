@@ -2,13 +2,19 @@
 
 import importlib
 import importlib.util
+import re
+from importlib.metadata import version
 from types import ModuleType
 
 __all__ = ["check_installed", "import_optional", "is_installed"]
 
 _EXTRAS = {
     "PIL": "vision",
+    "dask": "dask",
+    "distributed": "dask",
     "matplotlib": "plot",
+    "pyarrow": "ray",
+    "ray": "ray",
     "safetensors": "safetensors",
     "sentence_transformers": "st",
     "timm": "timm",
@@ -34,10 +40,25 @@ def check_installed(package: str, *, purpose: str) -> None:
         raise ImportError(msg)
 
 
-def import_optional(module: str, *, purpose: str) -> ModuleType:
-    """Import `module`; where its package is missing, name the extra.
+def import_optional(
+    module: str, *, purpose: str, at_least: str | None = None
+) -> ModuleType:
+    """Import `module`; where its package is missing or too old, name the extra.
 
     A package that is there but broken raises its own error.
     """
-    check_installed(module.partition(".")[0], purpose=purpose)
+    package = module.partition(".")[0]
+    check_installed(package, purpose=purpose)
+    if at_least is not None and _numbers(version(package)) < _numbers(at_least):
+        extra = _EXTRAS[package]
+        msg = (
+            f"{purpose} needs {package} {at_least} or later, got {version(package)}. "
+            f"Upgrade it with: pip install -U 'sklearn-torch-bridge[{extra}]'"
+        )
+        raise ImportError(msg)
     return importlib.import_module(module)
+
+
+def _numbers(written: str) -> list[int]:
+    """Give the first two numbers of a version: of "2.51.0rc1", 2 and 51."""
+    return [int(number) for number in re.findall(r"\d+", written)[:2]]

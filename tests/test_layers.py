@@ -34,12 +34,12 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
     {"_feeds", "_saving", "stats"},
     {"_extraction"},
     {"_feature_extractor", "_tensor_to_array"},
-    {"_precompute", "inspection"},
+    {"_precompute", "adapters", "inspection"},
     {"__init__"},
 ]
 ROW = {name: depth for depth, names in enumerate(ROWS) for name in names}
 OPTIONAL = [
-    *("dask", "matplotlib", "pandas", "polars", "ray"),
+    *("dask", "distributed", "matplotlib", "pandas", "polars", "pyarrow", "ray"),
     *("sentence_transformers", "tqdm", "transformers"),
 ]
 

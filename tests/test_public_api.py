@@ -12,6 +12,7 @@ from sklearn_torch_bridge import TorchFeatureExtractor
 
 PUBLIC = [
     "sklearn_torch_bridge",
+    "sklearn_torch_bridge.adapters",
     "sklearn_torch_bridge.cache",
     "sklearn_torch_bridge.inspection",
     "sklearn_torch_bridge.models",

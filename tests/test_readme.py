@@ -9,6 +9,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
+    ROOT / "docs" / "clusters.md",
     ROOT / "docs" / "reproducibility.md",
     ROOT / "docs" / "statistics.md",
     ROOT / "docs" / "storing.md",
