@@ -13,6 +13,7 @@ import warnings
 from contextlib import nullcontext
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for workers; below, for this process, it is two
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # it listens on 127.0.0.1 alone
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 

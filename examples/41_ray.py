@@ -7,9 +7,11 @@ Two actors load the model once each. On a machine with GPUs, add ``num_gpus=1`` 
 # %%
 # Ray on this machine, with nothing that listens to others. Elsewhere:
 # ray.init(address="auto").
+import logging
 import os
 from tempfile import mkdtemp
 
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # it listens on 127.0.0.1 alone
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 
@@ -24,6 +26,8 @@ ray.init(
     num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
 )
 ray.data.DataContext.get_current().enable_progress_bars = False
+logging.getLogger("ray.data").setLevel("ERROR")
+assert ray.util.get_node_ip_address() == "127.0.0.1"
 
 # %%
 # Images, with a number each.
