@@ -81,7 +81,7 @@ def read_config(target: Path) -> dict[str, Any]:
             f"{config.get('format_version')!r}, of {config.get('versions')}."
         )
         raise ValueError(msg)
-    if config.get("digest") != _digest(config) or not _is_whole(config):
+    if not _has_its_digest(config) or not _is_whole(config):
         msg = (
             f"{path} must be as saved, and was changed. Load it as it was, change the "
             "extractor with set_params, and save that."
@@ -152,6 +152,12 @@ def _digest(config: Mapping[str, Any]) -> str:
     content = {key: value for key, value in config.items() if key != "digest"}
     text = json.dumps(content, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def _has_its_digest(config: Mapping[str, Any]) -> bool:
+    with suppress(RecursionError):
+        return bool(config.get("digest") == _digest(config))
+    return False
 
 
 def _is_whole(config: Mapping[str, Any]) -> bool:

@@ -113,7 +113,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             aliases = json.loads(file.metadata()[_ALIASES])
             return state | {name: state[other] for name, other in aliases.items()}
     except (
-        *(AttributeError, KeyError, OSError, TypeError, ValueError),
+        *(AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError),
         safetensors.SafetensorError,
     ) as error:
         msg = f"{path} must be a whole file of weights, as saved: {error}"

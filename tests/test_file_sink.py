@@ -57,7 +57,7 @@ def test_the_file_holds_what_transform_returns(X, path, parameters):
     assert isinstance(Z, np.memmap)
     assert not Z.flags.writeable
     assert names(path) == ["Z.npy", "Z.npy.progress"]
-    assert path.with_name("Z.npy.progress").stat().st_size == 512
+    assert path.with_name("Z.npy.progress").stat().st_size == 512 + 8 * 50
 
 
 def test_texts_land_in_the_callers_order(tokenizer, texts, path):
@@ -123,9 +123,6 @@ def test_rows_that_lost_their_bytes_are_run_again(X, path):
     path.rename(part)
     marks = np.memmap(progress, np.uint64, "r+", offset=512, shape=50)
     rows = np.load(part, mmap_mode="r+")
-    import zlib
-
-    marks[:] = [zlib.crc32(row.tobytes()) | 1 << 32 for row in rows]
     rows[7] = 0
     rows[20, 1] += 1
     marks[31] = 0
@@ -135,6 +132,50 @@ def test_rows_that_lost_their_bytes_are_run_again(X, path):
     module.register_forward_pre_hook(lambda _, args: counting(len(args[0])))
     Z = TorchFeatureExtractor(Doubling(2), batch_size=10).transform_to_file(X, path)
     np.testing.assert_array_equal(Z, 4 * X)
+
+
+@pytest.mark.parametrize("other", ["'<i4'", "'>f4'"])
+def test_rows_of_another_dtype_are_run_again(X, path, other):
+    """Their bytes are as marked; read so they would be other numbers."""
+    extractor = TorchFeatureExtractor(mlp(), dtype=None)
+    expected = np.array(extractor.transform_to_file(X, path))
+    forged = path.read_bytes().replace(b"'<f4'", other.encode())
+    path.unlink()
+    path.with_suffix(".npy.part").write_bytes(forged)
+    Z = extractor.transform_to_file(X, path)
+    np.testing.assert_array_equal(Z, expected, strict=True)
+
+
+@pytest.mark.parametrize("shape", ["(50, 6), ", "(50, 2), ", "(50, 3, 1),"])
+def test_a_part_of_another_shape_is_made_anew(X, path, shape):
+    extractor = TorchFeatureExtractor(mlp())
+    expected = np.array(extractor.transform_to_file(X, path))
+    forged = path.read_bytes().replace(b"(50, 3), ", shape.encode())
+    path.unlink()
+    part = path.with_suffix(".npy.part")
+    part.write_bytes(forged)
+    Z = extractor.transform_to_file(X, path)
+    np.testing.assert_array_equal(Z, expected, strict=True)
+
+
+DAMAGES = {
+    "a bit": lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:],
+    "cut": lambda raw: raw[:-4],
+    "longer": lambda raw: raw + b"1234",
+    "dtype": lambda raw: raw.replace(b"'<f4'", b"'<i4'"),
+    "header": lambda raw: b"\0" + raw[1:],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_finished_file_that_was_changed_is_no_answer(X, path, name):
+    extractor = TorchFeatureExtractor(mlp())
+    extractor.transform_to_file(X, path)
+    damaged = DAMAGES[name](path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(FileExistsError, match="left it, and was changed since"):
+        extractor.transform_to_file(X, path)
+    assert path.read_bytes() == damaged
 
 
 CHANGES = {
@@ -199,6 +240,8 @@ def test_bad_rows_are_tried_again_and_then_nan(X, path):
     with pytest.warns(BadRowWarning, match="row 5 of"):
         Z = extractor.transform_to_file(X, path)
     assert np.flatnonzero(np.isnan(Z).any(1)).tolist() == [5]
+    again = extractor.transform_to_file(X, path)
+    np.testing.assert_array_equal(again, Z)
 
 
 def test_two_runs_do_not_write_one_file(X, path):

@@ -260,6 +260,31 @@ def test_a_pickle_in_an_exported_program_is_not_run(exported, tmp_path):
 
 @pytest.mark.parametrize("prefix", ["torchscript", "export"])
 @ABOUT_SCRIPT
+def test_a_flipped_bit_in_a_weight_is_told(prefix, exported, tmp_path):
+    """torch reads it as another weight."""
+    path = tmp_path / "mlp.pt2"
+    module = exported[1]
+    if prefix == "torchscript":
+        torch.jit.save(torch.jit.script(module), path)
+    raw = bytearray(path.read_bytes())
+    place = raw.find(module.first.weight.detach().numpy().tobytes())
+    assert place > 0
+    raw[place + 3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"has written: its part .* is damaged"):
+        TorchFeatureExtractor(f"{prefix}:{path}").transform(np.ones((1, 4)))
+
+
+def test_code_in_the_folder_of_a_sentence_transformer_is_not_run(tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a folder was run')")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=r"got 'evil\.Evil', whose code would have to"):
+        TorchFeatureExtractor(f"st:{tmp_path}").transform(["a"])
+
+
+@pytest.mark.parametrize("prefix", ["torchscript", "export"])
+@ABOUT_SCRIPT
 def test_a_file_that_is_missing_or_another_is_named(prefix, tmp_path):
     X = np.ones((1, 4))
     with pytest.raises(ValueError, match="must name a file, and there is none"):

@@ -569,6 +569,14 @@ def test_settings_that_are_none_are_told(folder, text):
 
 # --- Trust -------------------------------------------------------------------------
 
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 FORGERIES = {
     "unknown parameter": {"parameters": {"model": "hf:x", "hook": "os.system"}},
     "a place on this machine": {"parameters": {"model": "hf:x", "cache": "/etc/x"}},
@@ -581,6 +589,7 @@ FORGERIES = {
     "weights": {"weights": {"stored": True}},
     "names of tensors": {"weights": {"stored": True, "digest": "", "tensors": {}}},
     "path": {"weights": {"stored": True, "digest": "../x", "tensors": {"a": 1}}},
+    "nesting": {"parameters": {"model": "hf:x", "layer": nested(900)}},
 }
 
 
@@ -590,6 +599,15 @@ def test_forged_settings_are_an_error_and_run_nothing(folder, name):
     edit(folder, honest=True, **FORGERIES[name])
     with pytest.raises((ValueError, TypeError)):
         TorchFeatureExtractor.load(folder)
+
+
+@pytest.mark.parametrize("model", ["torchscript:x.pt", "export:x.pt2", 3], ids=str)
+def test_forged_settings_name_no_program(folder, model):
+    """`save` never stores one; a transform would run it."""
+    saved(folder, "hf:x")
+    edit(folder, honest=True, parameters={"model": model})
+    with pytest.raises(ValueError, match="saved `model` must be one that `save` store"):
+        LOAD(folder)
 
 
 def test_a_string_that_names_a_program_is_given_again(folder):

@@ -1,10 +1,12 @@
 """``"torchscript:PATH"`` and ``"export:PATH"``: models that are files of PyTorch.
 
-Both hold a program as well as weights, and are for files whose author one trusts.
+Both hold a program as well as weights, and are for files whose author one trusts. Their
+checksums, which torch does not look at, tell a damaged file.
 """
 
 import os
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +26,13 @@ def load_torchscript(path: str) -> LoadedModel:
     """Load what `torch.jit.save` has written, onto the CPU."""
     file = _existing(path, "torchscript")
     try:
+        _check_sums(file)
         load: Any = torch.jit.load  # untyped in torch
         return LoadedModel(load(file, map_location="cpu"))
-    except RuntimeError as error:
+    except Exception as error:  # of many kinds, for files of other kinds
         msg = (
             f"`model`='torchscript:{path}' must be a file that `torch.jit.save` has "
-            f"written. torch says: {_first_line(error)}"
+            f"written: {_first_line(error)}"
         )
         raise ValueError(msg) from error
 
@@ -38,12 +41,13 @@ def load_export(path: str) -> LoadedModel:
     """Load what `torch.export.save` has written."""
     file = _existing(path, "export")
     try:
+        _check_sums(file)
         with _weights_only():
             program = torch.export.load(file)
     except Exception as error:  # of many kinds, for files of other kinds
         msg = (
             f"`model`='export:{path}' must be a file that `torch.export.save` has "
-            f"written. torch says: {_first_line(error)}"
+            f"written: {_first_line(error)}"
         )
         raise ValueError(msg) from error
     return LoadedModel(program.module())
@@ -54,6 +58,15 @@ def _existing(path: str, prefix: str) -> str:
         msg = f"`model`='{prefix}:{path}' must name a file, and there is none."
         raise ValueError(msg)
     return path
+
+
+def _check_sums(path: str) -> None:
+    """Raise where a part of an archive is not what was written: a wrong weight, say."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        msg = f"its part {damaged!r} is damaged"
+        raise ValueError(msg)
 
 
 def _first_line(error: Exception) -> str:
