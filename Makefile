@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: demo test test-slow lint types examples check bench bench-onnx format clean
+.PHONY: demo test test-slow test-faults lint types examples check bench bench-onnx format clean
 
 demo: $(READY)
 	$(BIN)/python examples/10_text_classification.py
@@ -23,6 +23,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+# Kills, full disks, interrupts: docs/faults.md. Some of them are slow as well.
+test-faults: $(READY)
+	$(PYTEST) -m faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

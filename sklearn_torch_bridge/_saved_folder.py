@@ -8,6 +8,7 @@ found whether or not they have got their final name yet.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ State = Mapping[str, torch.Tensor]
 FORMAT, FORMAT_VERSION = "sklearn_torch_bridge extractor", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NEXT_CONFIG, NEXT_WEIGHTS = f"{CONFIG}.next", f"{WEIGHTS}.next"
+_TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # of safetensors 0.8 under way
 
 
 def check_target(target: Path) -> None:
@@ -32,7 +34,7 @@ def check_target(target: Path) -> None:
         msg = f"`folder` must be a folder, and {str(target)!r} is a file."
         raise ValueError(msg)
     entries = {entry.name for entry in target.iterdir()} if target.exists() else set()
-    others = entries - {NEXT_CONFIG, NEXT_WEIGHTS}
+    others = {name for name in entries if not _is_left(name)}
     if others and _format_of(target) != FORMAT:
         msg = (
             f"`folder` must be new, empty, or hold an extractor saved before; "
@@ -50,6 +52,9 @@ def write_folder(target: Path, content: Mapping[str, Any], state: State | None) 
     config["digest"] = _digest(config)
     is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
+    for path in target.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink()
     _finish(target)
     try:
         _write_beside(target, config, state)
@@ -112,6 +117,11 @@ def _write_beside(target: Path, config: Mapping[str, Any], state: State | None) 
     (target / NEXT_CONFIG).write_text(text, encoding="utf-8")
     _sync(target / NEXT_CONFIG)
     _sync(target)
+
+
+def _is_left(name: str) -> bool:
+    """Tell a file that a killed `save` may leave in a folder without settings."""
+    return name in (NEXT_CONFIG, NEXT_WEIGHTS) or bool(_TEMPORARY.fullmatch(name))
 
 
 def _finish(target: Path) -> None:

@@ -115,6 +115,7 @@ class Limited:
         return (Limited, ())
 
 
+@pytest.mark.faults
 def test_rows_that_lost_their_bytes_are_run_again(X, path):
     """As after a power cut: marked as finished, but never written."""
     failing = TorchFeatureExtractor(Doubling(2), batch_size=10)
@@ -244,6 +245,7 @@ def test_bad_rows_are_tried_again_and_then_nan(X, path):
     np.testing.assert_array_equal(again, Z)
 
 
+@pytest.mark.faults
 def test_two_runs_do_not_write_one_file(X, path):
     extractor = TorchFeatureExtractor(mlp())
     seen = []
@@ -280,6 +282,7 @@ def test_a_file_needs_a_row_and_a_folder(X, path):
         extractor.transform_to_file(X, path.parent / "nowhere" / "Z.npy")
 
 
+@pytest.mark.faults
 def test_a_disk_that_is_too_small_is_an_error_before_the_work(path):
     resource = pytest.importorskip("resource", reason="limits of POSIX systems")
     process = multiprocessing.get_context("fork").Process(
@@ -325,6 +328,7 @@ extractor.transform_to_file(X, path)
 """
 
 
+@pytest.mark.faults
 def test_killed_ten_times_the_file_is_right_and_no_finished_row_ran_twice(
     path, tmp_path
 ):
