@@ -53,6 +53,10 @@ class FileSink(ArraySink):
         self._marks: NDArray[np.uint64] | None = None
 
     def __enter__(self) -> Self:
+        for path in (self._path, self._part, self._progress_path):
+            if path.exists() and not path.is_file():  # a pipe would make us wait
+                msg = f"{str(path)!r} must be free, or a file, and is something else."
+                raise FileExistsError(msg)
         # Never replaced, so that all processes lock the same file.
         self._progress = self._progress_path.open("ab+", buffering=0)
         try:

@@ -215,6 +215,14 @@ def test_a_file_that_is_not_ours_is_left_alone(X, path, content):
     assert names(path) == ["Z.npy"]
 
 
+@pytest.mark.parametrize("suffix", ["", ".part", ".progress"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_an_error_and_no_end_of_waiting(X, path, suffix, make):
+    make(path.with_suffix(f".npy{suffix}"))
+    with pytest.raises(FileExistsError, match="must be free, or a file, and is someth"):
+        TorchFeatureExtractor(mlp()).transform_to_file(X, path)
+
+
 @pytest.mark.parametrize("left", [b"", b"{", b'{"format"' + b" " * 700])
 def test_progress_of_a_file_that_is_gone_is_no_obstacle(X, path, left):
     path.with_suffix(".npy.progress").write_bytes(left)
