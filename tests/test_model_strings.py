@@ -1,12 +1,14 @@
 """Model strings and objects that bring their own preparation."""
 
 import gc
+import importlib
 import importlib.util
 import json
 import pickle
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -273,6 +275,25 @@ def test_a_flipped_bit_in_a_weight_is_told(prefix, exported, tmp_path):
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=r"has written: its part .* is damaged"):
         TorchFeatureExtractor(f"{prefix}:{path}").transform(np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("prefix", ["timm", "torchvision"])
+def test_a_pickle_for_a_library_is_not_run(prefix, tmp_path, monkeypatch):
+    """Whatever it asks of `torch.load`: torchvision asks for all."""
+    torch.save(Planted(), tmp_path / "planted.pt")
+
+    def load(*_, **__):
+        torch.load(tmp_path / "planted.pt", weights_only=False)
+
+    models_of_it = SimpleNamespace(
+        get_model_weights=lambda _: SimpleNamespace(DEFAULT=None),
+        get_model_builder=lambda _: load,
+    )
+    library = SimpleNamespace(create_model=load, models=models_of_it)
+    module = importlib.import_module(f"sklearn_torch_bridge.models._{prefix}")
+    monkeypatch.setattr(module, "import_optional", lambda *_, **__: library)
+    with pytest.raises(ValueError, match="Weights only load failed"):
+        TorchFeatureExtractor(f"{prefix}:planted").transform(np.ones((1, 3, 8, 8)))
 
 
 def test_code_in_the_folder_of_a_sentence_transformer_is_not_run(tmp_path):

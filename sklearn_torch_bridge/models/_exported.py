@@ -4,22 +4,16 @@ Both hold a program as well as weights, and are for files whose author one trust
 checksums, which torch does not look at, tell a damaged file.
 """
 
-import os
-import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sklearn_torch_bridge.models._files import weights_only
 from sklearn_torch_bridge.models._loaded import LoadedModel
 
 __all__ = ["load_export", "load_torchscript"]
-
-_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-_LOCK = threading.Lock()
 
 
 def load_torchscript(path: str) -> LoadedModel:
@@ -42,7 +36,7 @@ def load_export(path: str) -> LoadedModel:
     file = _existing(path, "export")
     try:
         _check_sums(file)
-        with _weights_only():
+        with weights_only():
             program = torch.export.load(file)
     except Exception as error:  # of many kinds, for files of other kinds
         msg = (
@@ -71,18 +65,3 @@ def _check_sums(path: str) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@contextmanager
-def _weights_only() -> Iterator[None]:
-    """Let no pickle in a file run code: `torch.export.load` has no option for it."""
-    with _LOCK:
-        before = os.environ.get(_WEIGHTS_ONLY)
-        os.environ[_WEIGHTS_ONLY] = "1"
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[_WEIGHTS_ONLY]
-            else:
-                os.environ[_WEIGHTS_ONLY] = before

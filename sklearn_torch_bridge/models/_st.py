@@ -23,6 +23,7 @@ from sklearn_torch_bridge.models._files import (
     cached_folder,
     silent_loading,
     tree_of_files,
+    weights_only,
 )
 from sklearn_torch_bridge.models._loaded import LoadedModel
 
@@ -37,7 +38,7 @@ def load_st(name: str) -> LoadedModel:
     library = import_optional("sentence_transformers", purpose=f"`model`='st:{name}'")
     _check_modules(name)
     try:
-        with silent_loading():
+        with silent_loading(), weights_only():
             module = library.SentenceTransformer(
                 name, device="cpu", trust_remote_code=False
             )
