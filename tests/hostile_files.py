@@ -261,28 +261,28 @@ class Forged:
 
     def __init__(self, folder):
         base = Saved(folder)
-        self.other = base.other
-        self.files = base.files
-        self.config = json.loads(base.files["config.json"])
+        TorchFeatureExtractor("hf:x", layer="y").save(folder / "named")
+        # Of a module, which is given again, and of a string.
+        self.bases = [(base.files, base.other), (remember(folder / "named"), None)]
 
     def case(self, folder, chance):
-        config = copy.deepcopy(self.config)
+        base, other = self.bases[chance.integers(2)]
+        config = json.loads(base["config.json"])
         for _ in range(chance.integers(1, 4)):
             edit(config, chance)
         config["digest"] = _saved_folder._digest(config)
-        files = dict(self.files)
-        files["config.json"] = json.dumps(config).encode()
-        if chance.random() < 0.3:
+        files = base | {"config.json": json.dumps(config).encode()}
+        if other is not None and chance.random() < 0.3:
             files["model.safetensors"] = edited_header(
                 files["model.safetensors"], chance
             )
         write(folder, files)
         try:
-            loaded = TorchFeatureExtractor.load(folder, self.other)
+            loaded = TorchFeatureExtractor.load(folder, other)
         except (ValueError, TypeError):
             return
         model = loaded.model
-        assert isinstance(model, (nn.Module, str)) or model is self.other, model
+        assert model is None or model is other or isinstance(model, (nn.Module, str))
         named = isinstance(model, str) and model.startswith(("torchscript:", "export:"))
         assert not named
         assert loaded.cache is None

@@ -67,7 +67,7 @@ def test_a_process_short_of_memory_halves_or_raises(tmp_path):
     run_script("short_of_memory", tmp_path)
 
 
-WORKS = ["cached", "lent", "workers", "precomputed", "file", "saved"]
+WORKS = ["cached", "lent", "workers", "devices", "precomputed", "file", "saved"]
 SLOW = pytest.mark.slow
 
 

@@ -21,6 +21,7 @@ from sklearn_torch_bridge import (
     TorchFeatureExtractor,
     precompute,
 )
+from sklearn_torch_bridge.models import _registry
 from tests import families
 from tests.models import mlp
 
@@ -154,6 +155,7 @@ def test_fifty_models_of_strings(tmp_path):
             TorchFeatureExtractor(f"hf:{tmp_path / 'gone'}").transform(["a"])
 
     check_flat(work, 50, first=12)
+    assert len(_registry._BY_STRING._kept) <= _registry._KEPT == 8
 
 
 @ABOUT_SCRIPT
