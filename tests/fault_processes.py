@@ -393,6 +393,8 @@ def settled():
 
 def interrupted_at_calls(folder, what, step):
     """A signal at every `step`-th call of ours."""
+    # It is ignored by what a shell has started in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     work = Work(folder, what)
     work.run()
     settled()
