@@ -419,7 +419,9 @@ def strike_at_call(work, call):
     began = torch.get_rng_state()
 
     def strike(frame, event, _):
-        inside = "sklearn_torch_bridge" in frame.f_code.co_filename
+        code = frame.f_code
+        # With `train` of torch, which sets the mode of one part after the other.
+        inside = "sklearn_torch_bridge" in code.co_filename or code.co_name == "train"
         if inside and event == "call" and next(left, None) is None:
             sys.setprofile(None)
             came.append(call)
