@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = true
 
-.PHONY: demo test test-slow test-floor test-latest lint types examples check bench bench-onnx format clean
+.PHONY: demo test test-slow test-faults test-floor test-latest lint types examples check bench bench-onnx format clean
 
 demo: $(READY)
 	$(BIN)/python examples/10_text_classification.py
@@ -28,6 +28,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+# Kills, full disks, interrupts: docs/faults.md. Some of them are slow as well.
+test-faults: $(READY)
+	$(PYTEST) -m faults
 
 # scikit-learn 1.6 hands pytest a generator, with one name twice.
 test-floor: $(FLOOR_READY)

@@ -298,8 +298,10 @@ class TorchFeatureExtractor(BridgeTransformer):
         Raises
         ------
         FileExistsError
-            If `path` is something else, or of other rows or settings, or is being
-            written by another run.
+            If `path` is something else, or of other rows or settings, was changed
+            since it was finished, or is being written by another run.
+        OSError
+            If the disk has no room for the rows, before they are computed.
         FingerprintError
             If the model or a setting cannot be identified, and there is no
             `cache_key`.
@@ -307,7 +309,8 @@ class TorchFeatureExtractor(BridgeTransformer):
         Notes
         -----
         Each finished row is marked with its checksum in ``path.progress``, 8 bytes a
-        row. Memory holds the batch under way, and of texts their token ids.
+        row, by which a finished file is checked when it is asked for again. Memory
+        holds the batch under way, and of texts their token ids.
 
         Examples
         --------
@@ -381,6 +384,8 @@ class TorchFeatureExtractor(BridgeTransformer):
         ValueError
             If the folder holds anything else, or if the state of the module holds
             more than dense tensors.
+        OSError
+            If the disk is full, or may not be written. The folder stays as it was.
         ImportError
             If `model` is a module and the package safetensors is missing (extra
             ``safetensors``).

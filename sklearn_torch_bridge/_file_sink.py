@@ -1,18 +1,21 @@
 """Results into a memory-mapped ``.npy`` file that an interrupted run leaves resumable.
 
-Beside ``NAME`` stand, while the run is under way, ``NAME.part`` with the rows and
-``NAME.progress`` with a header and one mark a row: the checksum of a finished row. A
-row counts only if its bytes still have that checksum, so that neither a killed process
-nor a machine that lost power before its disk was written can leave a wrong row. When
-all is done the part takes its final name, and the header alone stays.
+Beside ``NAME`` stand ``NAME.part`` with the rows, while the run is under way, and
+``NAME.progress`` with a header and one mark a row: the checksum of a finished row, of
+its dtype and shape. A row counts only if it still has that checksum, so that neither a
+killed process nor a machine that lost power before its disk was written, nor anybody
+who wrote to the files, can leave a wrong row. When all is done the part takes its final
+name; the marks stay, for whoever asks for the same file again.
 """
 
 import json
+import math
 import os
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -50,6 +53,10 @@ class FileSink(ArraySink):
         self._marks: NDArray[np.uint64] | None = None
 
     def __enter__(self) -> Self:
+        for path in (self._path, self._part, self._progress_path):
+            if path.exists() and not path.is_file():  # a pipe would make us wait
+                msg = f"{str(path)!r} must be free, or a file, and is something else."
+                raise FileExistsError(msg)
         # Never replaced, so that all processes lock the same file.
         self._progress = self._progress_path.open("ab+", buffering=0)
         try:
@@ -67,22 +74,29 @@ class FileSink(ArraySink):
             self._progress.close()
 
     def is_finished(self) -> bool:
-        """Tell whether the file is there already, whole."""
-        return self._path.exists()
+        """Tell whether the file is there already; it must be as it was finished."""
+        if not self._path.exists():
+            return False
+        array = self._read(self._path, "r")
+        if array is None or not self._has_marks() or not self._as_marked(array).all():
+            msg = (
+                f"{str(self._path)!r} must be as `transform_to_file` left it, and was "
+                "changed since. Remove it, or choose another `path`."
+            )
+            raise FileExistsError(msg)
+        return True
 
     def finished_rows(self) -> NDArray[np.bool_]:
         """Take up what an interrupted run has left; which rows are done."""
+        part = self._read(self._part, "r+")
         done = np.zeros(self._n_samples, bool)
-        part = self._read_part()
-        if part is None:
-            return done
-        self.array = part
-        self._marks = self._map_marks()
-        marked = np.flatnonzero(self._marks)
-        step = max(1, _AT_ONCE_BYTES // max(1, part[:1].nbytes))
-        for start in range(0, len(marked), step):
-            rows = marked[start : start + step]
-            done[rows] = self._marks[rows] == _checksums(part[rows])
+        if part is not None:
+            done = self._as_marked(part)
+        # Where no row is as marked, nothing tells that its dtype and shape are right.
+        if done.any():
+            self.array = part
+            self._marks = self._map_marks()
+            _reserve(self._part)
         return done
 
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
@@ -99,18 +113,26 @@ class FileSink(ArraySink):
     def finish(self) -> None:
         """Give the file its name: only now, when it is whole."""
         assert isinstance(self.array, np.memmap)  # noqa: S101 - allocated by then
-        assert self._progress is not None  # noqa: S101 - entered
+        assert isinstance(self._marks, np.memmap)  # noqa: S101 - made with the array
+        bad = np.flatnonzero(self._marks == 0)  # they are NaN, and finished now
+        if len(bad):
+            self._mark(bad)
         self.array.flush()
+        self._marks.flush()
         self.array = self._marks = None
         self._part.replace(self._path)
-        self._progress.truncate(_HEADER_BYTES)
 
     def _make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         assert self._progress is not None  # noqa: S101 - entered
         self._progress.truncate(_HEADER_BYTES)  # marks of rows that are gone
-        self._marks = self._map_marks()
-        part = npy.open_memmap(self._part, mode="w+", dtype=dtype, shape=shape)
-        _reserve(self._part)
+        try:
+            self._marks = self._map_marks()
+            part = npy.open_memmap(self._part, mode="w+", dtype=dtype, shape=shape)
+            _reserve(self._part)
+        except BaseException:
+            with suppress(OSError):  # else what is left might keep the disk full
+                self._part.unlink()
+            raise
         return part
 
     def _mark(self, rows: Rows) -> None:
@@ -121,9 +143,9 @@ class FileSink(ArraySink):
 
     def _map_marks(self) -> NDArray[np.uint64]:
         assert self._progress is not None  # noqa: S101 - entered
-        size = _HEADER_BYTES + 8 * self._n_samples
-        if os.fstat(self._progress.fileno()).st_size != size:
-            self._progress.truncate(size)
+        if not self._has_marks():
+            self._progress.truncate(self._progress_bytes)
+        _reserve(self._progress_path)
         return np.memmap(
             self._progress_path,
             dtype=np.uint64,
@@ -132,14 +154,39 @@ class FileSink(ArraySink):
             shape=(self._n_samples,),
         )
 
-    def _read_part(self) -> NDArray[Any] | None:
-        """Map what there is of the file; None if there is nothing of use."""
-        try:
-            part = npy.open_memmap(self._part, mode="r+")
-        except (OSError, ValueError):  # not there, or killed while it was made
+    @property
+    def _progress_bytes(self) -> int:
+        return _HEADER_BYTES + 8 * self._n_samples
+
+    def _has_marks(self) -> bool:
+        return self._progress_path.stat().st_size == self._progress_bytes
+
+    def _as_marked(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell for each row whether it is what its mark says."""
+        marks = self._map_marks()
+        done = np.zeros(self._n_samples, bool)
+        marked = np.flatnonzero(marks)
+        step = max(1, _AT_ONCE_BYTES // max(1, array[:1].nbytes))
+        for start in range(0, len(marked), step):
+            rows = marked[start : start + step]
+            done[rows] = marks[rows] == _checksums(array[rows])
+        return done
+
+    def _read(self, path: Path, mode: Literal["r", "r+"]) -> NDArray[Any] | None:
+        """Map a file; None if it is not whole, or cannot be one of ours."""
+        header = _read_header(path)
+        if header is None:
             return None
-        fits = len(part) == self._n_samples and part.ndim > 1
-        return part if fits and self._dtype in (None, part.dtype) else None
+        shape, dtype, start = header
+        n_bytes = start + math.prod(shape) * dtype.itemsize
+        if (
+            len(shape) <= 1
+            or shape[0] != self._n_samples
+            or self._dtype not in (None, dtype)
+            or path.stat().st_size != n_bytes  # a map would make it longer
+        ):
+            return None
+        return np.memmap(path, dtype, mode, start, shape)
 
     def _take_over(self, progress: IO[bytes]) -> None:
         """Go on with files of this very call; leave others alone."""
@@ -169,11 +216,28 @@ def _header(identity: bytes, n_samples: int) -> bytes:
     return json.dumps(told).encode().ljust(_HEADER_BYTES - 1) + b"\n"
 
 
+def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int] | None:
+    """Give shape, dtype and where the values start; None if that is not told."""
+    try:
+        with path.open("rb") as file:
+            if npy.read_magic(file) != (1, 0):
+                return None
+            shape, is_fortran, dtype = npy.read_array_header_1_0(file)
+            start = file.tell()
+    except Exception:  # noqa: BLE001 - NumPy parses damaged text, with many kinds
+        return None
+    is_plain = dtype.kind in "biufc" and not is_fortran
+    is_shape = all(type(size) is int and size > 0 for size in shape)
+    return (shape, dtype, start) if is_plain and is_shape else None
+
+
 def _checksums(rows: NDArray[Any]) -> NDArray[np.uint64]:
     """Sum up each row, with a bit that tells it from a row never written."""
+    # The same bytes as another dtype, or in another shape, would be other values.
+    layout = zlib.crc32(f"{rows.dtype.str}{list(rows.shape[1:])}".encode())
     dense = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-    sums = np.fromiter((zlib.crc32(row.data) for row in dense), np.uint64, len(rows))
-    return sums | _DONE
+    sums = (zlib.crc32(row.data, layout) for row in dense)
+    return np.fromiter(sums, np.uint64, len(rows)) | _DONE
 
 
 def _reserve(path: Path) -> None:

@@ -115,8 +115,8 @@ def _side_by_side(
             raise
 
     with ThreadPoolExecutor(len(devices)) as pool:
-        under_way = [pool.submit(guarded, device) for device in devices]
         try:
+            under_way = [pool.submit(guarded, device) for device in devices]
             wait(under_way)
         except BaseException:  # Ctrl-C reaches this thread alone
             batches.stop()

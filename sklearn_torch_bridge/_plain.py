@@ -38,13 +38,23 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(plain: Any) -> Any:
     """Undo `to_plain`; anything else is a `ValueError`."""
+    try:
+        return _from_plain(plain)
+    except RecursionError as error:
+        msg = "no value that is stored is nested as deep"
+        raise ValueError(msg) from error
+
+
+def _from_plain(plain: Any) -> Any:
     if plain is None or isinstance(plain, (bool, str, int, float)):
         return plain
     if isinstance(plain, list):
-        return [from_plain(item) for item in plain]
+        return [_from_plain(item) for item in plain]
     try:
         ((kind, content),) = plain.items()
         return _KINDS[kind][2](content)
+    except RecursionError:
+        raise
     except (
         *(AttributeError, KeyError, OverflowError),
         *(RuntimeError, TypeError, ValueError),
@@ -106,14 +116,14 @@ _KINDS: dict[str, _Kind] = {
     "tuple": (
         lambda value: isinstance(value, tuple),
         lambda value: [to_plain(item) for item in value],
-        lambda items: tuple(from_plain(item) for item in items),
+        lambda items: tuple(_from_plain(item) for item in items),
     ),
     "dict": (
         lambda value: (
             isinstance(value, dict) and all(isinstance(k, str) for k in value)
         ),
         lambda value: {key: to_plain(item) for key, item in value.items()},
-        lambda items: {key: from_plain(item) for key, item in items.items()},
+        lambda items: {key: _from_plain(item) for key, item in items.items()},
     ),
     "dtype": (_is_dtype, lambda value: np.dtype(value).str, _to_dtype),
     "device": (lambda value: isinstance(value, torch.device), str, torch.device),

@@ -175,17 +175,28 @@ def _lent(
     with _LOCKS.of(module):
         modes = [(part, part.training) for part in module.modules()]
         buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-        _set_eval(module)
         try:
+            _set_eval(module)  # in here, as Ctrl-C may come half-way
             yield place
         finally:
-            for part, mode in modes:
-                if part.training != mode:
-                    part.training = mode
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    if not torch.equal(buffer, before):
-                        buffer.copy_(before)
+            try:
+                _restore(modes, buffers)
+            except BaseException:  # Ctrl-C came meanwhile
+                _restore(modes, buffers)
+                raise
+
+
+def _restore(
+    modes: list[tuple[nn.Module, bool]],
+    buffers: list[tuple[torch.Tensor, torch.Tensor]],
+) -> None:
+    for part, mode in modes:
+        if part.training != mode:
+            part.training = mode
+    with torch.no_grad():
+        for buffer, before in buffers:
+            if not torch.equal(buffer, before):
+                buffer.copy_(before)
 
 
 class _Locks:
@@ -214,20 +225,31 @@ class _RandomState:
     @contextmanager
     def kept(self, device: torch.device) -> Iterator[None]:
         """Keep the generators of the CPU and of `device`, also across threads."""
-        devices = {torch.device("cpu"), device}
-        with self._lock:
-            for one in devices:
-                if not self._runs.get(one):
-                    self._before[one] = _generators(one).get_rng_state(*_args(one))
-                self._runs[one] = self._runs.get(one, 0) + 1
+        entered: list[torch.device] = []
         try:
+            with self._lock:
+                for one in {torch.device("cpu"), device}:
+                    if not self._runs.get(one):
+                        before = _generators(one).get_rng_state(*_args(one))
+                        self._before[one] = before
+                    self._runs[one] = self._runs.get(one, 0) + 1
+                    entered.append(one)
             yield
         finally:
-            with self._lock:
-                for one in devices:
-                    self._runs[one] -= 1
-                    if not self._runs[one]:
-                        _put_back(one, self._before.pop(one))
+            try:
+                self._leave(entered)
+            except BaseException:  # Ctrl-C came meanwhile
+                self._leave(entered)
+                raise
+
+    def _leave(self, entered: list[torch.device]) -> None:
+        with self._lock:
+            while entered:
+                one = entered[-1]
+                if self._runs[one] == 1:
+                    _put_back(one, self._before[one])
+                self._runs[one] -= 1
+                entered.pop()
 
 
 _RANDOM = _RandomState()

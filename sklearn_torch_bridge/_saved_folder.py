@@ -8,6 +8,7 @@ found whether or not they have got their final name yet.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ State = Mapping[str, torch.Tensor]
 FORMAT, FORMAT_VERSION = "sklearn_torch_bridge extractor", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 NEXT_CONFIG, NEXT_WEIGHTS = f"{CONFIG}.next", f"{WEIGHTS}.next"
+_TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # of safetensors 0.8 under way
 
 
 def check_target(target: Path) -> None:
@@ -32,7 +34,7 @@ def check_target(target: Path) -> None:
         msg = f"`folder` must be a folder, and {str(target)!r} is a file."
         raise ValueError(msg)
     entries = {entry.name for entry in target.iterdir()} if target.exists() else set()
-    others = entries - {NEXT_CONFIG, NEXT_WEIGHTS}
+    others = {name for name in entries if not _is_left(name)}
     if others and _format_of(target) != FORMAT:
         msg = (
             f"`folder` must be new, empty, or hold an extractor saved before; "
@@ -50,6 +52,9 @@ def write_folder(target: Path, content: Mapping[str, Any], state: State | None) 
     config["digest"] = _digest(config)
     is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
+    for path in target.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink()
     _finish(target)
     try:
         _write_beside(target, config, state)
@@ -81,7 +86,7 @@ def read_config(target: Path) -> dict[str, Any]:
             f"{config.get('format_version')!r}, of {config.get('versions')}."
         )
         raise ValueError(msg)
-    if config.get("digest") != _digest(config) or not _is_whole(config):
+    if not _has_its_digest(config) or not _is_whole(config):
         msg = (
             f"{path} must be as saved, and was changed. Load it as it was, change the "
             "extractor with set_params, and save that."
@@ -112,6 +117,11 @@ def _write_beside(target: Path, config: Mapping[str, Any], state: State | None) 
     (target / NEXT_CONFIG).write_text(text, encoding="utf-8")
     _sync(target / NEXT_CONFIG)
     _sync(target)
+
+
+def _is_left(name: str) -> bool:
+    """Tell a file that a killed `save` may leave in a folder without settings."""
+    return name in (NEXT_CONFIG, NEXT_WEIGHTS) or bool(_TEMPORARY.fullmatch(name))
 
 
 def _finish(target: Path) -> None:
@@ -152,6 +162,12 @@ def _digest(config: Mapping[str, Any]) -> str:
     content = {key: value for key, value in config.items() if key != "digest"}
     text = json.dumps(content, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def _has_its_digest(config: Mapping[str, Any]) -> bool:
+    with suppress(RecursionError):
+        return bool(config.get("digest") == _digest(config))
+    return False
 
 
 def _is_whole(config: Mapping[str, Any]) -> bool:

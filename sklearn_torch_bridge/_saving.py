@@ -160,10 +160,18 @@ def _values(
         what = f"unknown: {min(unknown)!r}" if unknown else "without a model"
         msg = f"the saved settings are {what}. They are of {config['versions']}."
         raise ValueError(msg)
-    return (
-        {name: from_plain(plain) for name, plain in config["parameters"].items()},
-        {name: from_plain(plain) for name, plain in config["learnt"].items()},
+    parameters, learnt = (
+        {name: from_plain(plain) for name, plain in config[part].items()}
+        for part in ("parameters", "learnt")
     )
+    for name in _GIVEN_AGAIN:
+        if _must_be_given_again(parameters.get(name)):
+            msg = (
+                f"the saved `{name}` must be one that `save` stores, and "
+                f"{str(parameters[name])[:80]!r} would have to be given to `load`."
+            )
+            raise ValueError(msg)
+    return parameters, learnt
 
 
 def _check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -81,6 +81,7 @@ def check_state(state: State, looks: Mapping[str, str], *, whose: str) -> None:
 def write_state(state: State, path: Path, digest: str) -> None:
     """Write tensors to a file; those that are one and the same are written once."""
     library = import_optional("safetensors.torch", purpose=_PURPOSE)
+    fault = import_optional("safetensors", purpose=_PURPOSE).SafetensorError
     written: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     known: dict[Any, str] = {}
@@ -97,8 +98,12 @@ def write_state(state: State, path: Path, digest: str) -> None:
         memory.add(dense.untyped_storage().data_ptr())
         written[name] = dense
     header = {"format": "pt", _ALIASES: json.dumps(aliases), _DIGEST: digest}
+    path.touch()  # where that is forbidden it says so
     try:
         library.save_file(written, path, metadata=header)
+    except fault as error:  # what the disk says, in words alone
+        msg = f"{path} could not be written: {error}"
+        raise OSError(msg) from error
     except KeyError as error:  # a dtype
         msg = f"`model` has a tensor of {error}, which safetensors does not store."
         raise ValueError(msg) from error
@@ -113,7 +118,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             aliases = json.loads(file.metadata()[_ALIASES])
             return state | {name: state[other] for name, other in aliases.items()}
     except (
-        *(AttributeError, KeyError, OSError, TypeError, ValueError),
+        *(AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError),
         safetensors.SafetensorError,
     ) as error:
         msg = f"{path} must be a whole file of weights, as saved: {error}"

@@ -333,6 +333,7 @@ class TestPrune:
         assert found(cache, range(6)) == [4, 5]
         assert cache.prune(max_bytes=1e9, older_than_seconds=1) == 1
 
+    @pytest.mark.faults
     def test_a_clock_that_jumps_back_harms_no_order(self, cache, clock):
         put(cache, [1])
         clock[0] = 0.0

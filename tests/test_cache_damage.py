@@ -190,8 +190,11 @@ def test_a_damaged_index_costs_all_rows_and_is_replaced_by_no_other(cache):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
+    return make_image(tmp_path_factory.mktemp("image") / "a.db")
+
+
+def make_image(path):
     """Give the bytes of a cache and its journal, and what is in there."""
-    path = tmp_path_factory.mktemp("image") / "a.db"
     chance = np.random.default_rng(0)
     content = {}
     with EmbeddingCache(path) as cache:
@@ -316,24 +319,28 @@ def test_a_file_changed_at_random_gives_right_rows_or_none(
     quick_folder, image, seed, n_cases
 ):
     """Nothing else happens: no crash, no error but CacheError, no end of waiting."""
-    closed, journal, content = image
     chance = np.random.default_rng(seed)
     for case in range(n_cases):
-        path = quick_folder / f"{case}.db"
-        file, its_journal = bytearray(closed), bytearray(journal)
-        with_journal = chance.random() < 0.3
-        for _ in range(chance.integers(1, 3)):
-            way = WAYS[chance.integers(len(WAYS))]
-            target = its_journal if with_journal and chance.random() < 0.6 else file
-            if target:
-                way(target, chance)
-        path.write_bytes(file)
-        if with_journal:
-            Path(f"{path}-wal").write_bytes(its_journal)
-        faulthandler.dump_traceback_later(60, exit=True)
-        try:
-            check_damaged(path, content, chance)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-        for left in quick_folder.iterdir():
-            left.unlink()
+        try_damaged(quick_folder / f"{case}.db", image, chance)
+
+
+def try_damaged(path, image, chance):
+    """Change a cache or its journal and use it, in a folder that is then emptied."""
+    closed, journal, content = image
+    file, its_journal = bytearray(closed), bytearray(journal)
+    with_journal = chance.random() < 0.3
+    for _ in range(chance.integers(1, 3)):
+        way = WAYS[chance.integers(len(WAYS))]
+        target = its_journal if with_journal and chance.random() < 0.6 else file
+        if target:
+            way(target, chance)
+    path.write_bytes(file)
+    if with_journal:
+        Path(f"{path}-wal").write_bytes(its_journal)
+    faulthandler.dump_traceback_later(60, exit=True)
+    try:
+        check_damaged(path, content, chance)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    for left in path.parent.iterdir():
+        left.unlink()

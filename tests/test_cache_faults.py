@@ -20,6 +20,8 @@ from sklearn_torch_bridge import (
 )
 from sklearn_torch_bridge.cache import _pool, _statements, _store
 
+pytestmark = pytest.mark.faults
+
 SCRIPT = Path(__file__).parent / "cache_processes.py"
 
 

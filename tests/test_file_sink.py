@@ -57,7 +57,7 @@ def test_the_file_holds_what_transform_returns(X, path, parameters):
     assert isinstance(Z, np.memmap)
     assert not Z.flags.writeable
     assert names(path) == ["Z.npy", "Z.npy.progress"]
-    assert path.with_name("Z.npy.progress").stat().st_size == 512
+    assert path.with_name("Z.npy.progress").stat().st_size == 512 + 8 * 50
 
 
 def test_texts_land_in_the_callers_order(tokenizer, texts, path):
@@ -115,6 +115,7 @@ class Limited:
         return (Limited, ())
 
 
+@pytest.mark.faults
 def test_rows_that_lost_their_bytes_are_run_again(X, path):
     """As after a power cut: marked as finished, but never written."""
     failing = TorchFeatureExtractor(Doubling(2), batch_size=10)
@@ -123,9 +124,6 @@ def test_rows_that_lost_their_bytes_are_run_again(X, path):
     path.rename(part)
     marks = np.memmap(progress, np.uint64, "r+", offset=512, shape=50)
     rows = np.load(part, mmap_mode="r+")
-    import zlib
-
-    marks[:] = [zlib.crc32(row.tobytes()) | 1 << 32 for row in rows]
     rows[7] = 0
     rows[20, 1] += 1
     marks[31] = 0
@@ -135,6 +133,50 @@ def test_rows_that_lost_their_bytes_are_run_again(X, path):
     module.register_forward_pre_hook(lambda _, args: counting(len(args[0])))
     Z = TorchFeatureExtractor(Doubling(2), batch_size=10).transform_to_file(X, path)
     np.testing.assert_array_equal(Z, 4 * X)
+
+
+@pytest.mark.parametrize("other", ["'<i4'", "'>f4'"])
+def test_rows_of_another_dtype_are_run_again(X, path, other):
+    """Their bytes are as marked; read so they would be other numbers."""
+    extractor = TorchFeatureExtractor(mlp(), dtype=None)
+    expected = np.array(extractor.transform_to_file(X, path))
+    forged = path.read_bytes().replace(b"'<f4'", other.encode())
+    path.unlink()
+    path.with_suffix(".npy.part").write_bytes(forged)
+    Z = extractor.transform_to_file(X, path)
+    np.testing.assert_array_equal(Z, expected, strict=True)
+
+
+@pytest.mark.parametrize("shape", ["(50, 6), ", "(50, 2), ", "(50, 3, 1),"])
+def test_a_part_of_another_shape_is_made_anew(X, path, shape):
+    extractor = TorchFeatureExtractor(mlp())
+    expected = np.array(extractor.transform_to_file(X, path))
+    forged = path.read_bytes().replace(b"(50, 3), ", shape.encode())
+    path.unlink()
+    part = path.with_suffix(".npy.part")
+    part.write_bytes(forged)
+    Z = extractor.transform_to_file(X, path)
+    np.testing.assert_array_equal(Z, expected, strict=True)
+
+
+DAMAGES = {
+    "a bit": lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:],
+    "cut": lambda raw: raw[:-4],
+    "longer": lambda raw: raw + b"1234",
+    "dtype": lambda raw: raw.replace(b"'<f4'", b"'<i4'"),
+    "header": lambda raw: b"\0" + raw[1:],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_finished_file_that_was_changed_is_no_answer(X, path, name):
+    extractor = TorchFeatureExtractor(mlp())
+    extractor.transform_to_file(X, path)
+    damaged = DAMAGES[name](path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(FileExistsError, match="left it, and was changed since"):
+        extractor.transform_to_file(X, path)
+    assert path.read_bytes() == damaged
 
 
 CHANGES = {
@@ -173,6 +215,14 @@ def test_a_file_that_is_not_ours_is_left_alone(X, path, content):
     assert names(path) == ["Z.npy"]
 
 
+@pytest.mark.parametrize("suffix", ["", ".part", ".progress"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_an_error_and_no_end_of_waiting(X, path, suffix, make):
+    make(path.with_suffix(f".npy{suffix}"))
+    with pytest.raises(FileExistsError, match="must be free, or a file, and is someth"):
+        TorchFeatureExtractor(mlp()).transform_to_file(X, path)
+
+
 @pytest.mark.parametrize("left", [b"", b"{", b'{"format"' + b" " * 700])
 def test_progress_of_a_file_that_is_gone_is_no_obstacle(X, path, left):
     path.with_suffix(".npy.progress").write_bytes(left)
@@ -199,8 +249,11 @@ def test_bad_rows_are_tried_again_and_then_nan(X, path):
     with pytest.warns(BadRowWarning, match="row 5 of"):
         Z = extractor.transform_to_file(X, path)
     assert np.flatnonzero(np.isnan(Z).any(1)).tolist() == [5]
+    again = extractor.transform_to_file(X, path)
+    np.testing.assert_array_equal(again, Z)
 
 
+@pytest.mark.faults
 def test_two_runs_do_not_write_one_file(X, path):
     extractor = TorchFeatureExtractor(mlp())
     seen = []
@@ -237,6 +290,7 @@ def test_a_file_needs_a_row_and_a_folder(X, path):
         extractor.transform_to_file(X, path.parent / "nowhere" / "Z.npy")
 
 
+@pytest.mark.faults
 def test_a_disk_that_is_too_small_is_an_error_before_the_work(path):
     resource = pytest.importorskip("resource", reason="limits of POSIX systems")
     process = multiprocessing.get_context("fork").Process(
@@ -282,6 +336,7 @@ extractor.transform_to_file(X, path)
 """
 
 
+@pytest.mark.faults
 def test_killed_ten_times_the_file_is_right_and_no_finished_row_ran_twice(
     path, tmp_path
 ):

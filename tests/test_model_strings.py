@@ -1,12 +1,14 @@
 """Model strings and objects that bring their own preparation."""
 
 import gc
+import importlib
 import importlib.util
 import json
 import pickle
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -262,6 +264,50 @@ def test_a_pickle_in_an_exported_program_is_not_run(exported, tmp_path):
     writer.write_end_of_file()
     with pytest.raises(ValueError, match=r"must be a file that `torch.export.save`"):
         TorchFeatureExtractor(f"export:{evil}").transform(np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("prefix", ["torchscript", "export"])
+@ABOUT_SCRIPT
+def test_a_flipped_bit_in_a_weight_is_told(prefix, exported, tmp_path):
+    """torch reads it as another weight."""
+    path = tmp_path / "mlp.pt2"
+    module = exported[1]
+    if prefix == "torchscript":
+        torch.jit.save(torch.jit.script(module), path)
+    raw = bytearray(path.read_bytes())
+    place = raw.find(module.first.weight.detach().numpy().tobytes())
+    assert place > 0
+    raw[place + 3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"has written: its part .* is damaged"):
+        TorchFeatureExtractor(f"{prefix}:{path}").transform(np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("prefix", ["timm", "torchvision"])
+def test_a_pickle_for_a_library_is_not_run(prefix, tmp_path, monkeypatch):
+    """Whatever it asks of `torch.load`: torchvision asks for all."""
+    torch.save(Planted(), tmp_path / "planted.pt")
+
+    def load(*_, **__):
+        torch.load(tmp_path / "planted.pt", weights_only=False)
+
+    models_of_it = SimpleNamespace(
+        get_model_weights=lambda _: SimpleNamespace(DEFAULT=None),
+        get_model_builder=lambda _: load,
+    )
+    library = SimpleNamespace(create_model=load, models=models_of_it)
+    module = importlib.import_module(f"sklearn_torch_bridge.models._{prefix}")
+    monkeypatch.setattr(module, "import_optional", lambda *_, **__: library)
+    with pytest.raises(ValueError, match="Weights only load failed"):
+        TorchFeatureExtractor(f"{prefix}:planted").transform(np.ones((1, 3, 8, 8)))
+
+
+def test_code_in_the_folder_of_a_sentence_transformer_is_not_run(tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a folder was run')")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=r"got 'evil\.Evil', whose code would have to"):
+        TorchFeatureExtractor(f"st:{tmp_path}").transform(["a"])
 
 
 @pytest.mark.parametrize("prefix", ["torchscript", "export"])

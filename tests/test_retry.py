@@ -9,6 +9,8 @@ from sklearn_torch_bridge import ForwardError, TorchFeatureExtractor
 from sklearn_torch_bridge._retry import is_out_of_memory
 from tests.models import Doubling, Tally
 
+pytestmark = pytest.mark.faults
+
 
 class Greedy(nn.Module):
     """Runs out of memory above a number of rows, or of elements of one row."""

@@ -569,6 +569,14 @@ def test_settings_that_are_none_are_told(folder, text):
 
 # --- Trust -------------------------------------------------------------------------
 
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 FORGERIES = {
     "unknown parameter": {"parameters": {"model": "hf:x", "hook": "os.system"}},
     "a place on this machine": {"parameters": {"model": "hf:x", "cache": "/etc/x"}},
@@ -581,6 +589,7 @@ FORGERIES = {
     "weights": {"weights": {"stored": True}},
     "names of tensors": {"weights": {"stored": True, "digest": "", "tensors": {}}},
     "path": {"weights": {"stored": True, "digest": "../x", "tensors": {"a": 1}}},
+    "nesting": {"parameters": {"model": "hf:x", "layer": nested(900)}},
 }
 
 
@@ -590,6 +599,15 @@ def test_forged_settings_are_an_error_and_run_nothing(folder, name):
     edit(folder, honest=True, **FORGERIES[name])
     with pytest.raises((ValueError, TypeError)):
         TorchFeatureExtractor.load(folder)
+
+
+@pytest.mark.parametrize("model", ["torchscript:x.pt", "export:x.pt2", 3], ids=str)
+def test_forged_settings_name_no_program(folder, model):
+    """`save` never stores one; a transform would run it."""
+    saved(folder, "hf:x")
+    edit(folder, honest=True, parameters={"model": model})
+    with pytest.raises(ValueError, match="saved `model` must be one that `save` store"):
+        LOAD(folder)
 
 
 def test_a_string_that_names_a_program_is_given_again(folder):
@@ -725,6 +743,7 @@ print(json.dumps(outcomes))
 """
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
 @pytest.mark.parametrize("before", ["old", "new"])
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
@@ -757,6 +776,7 @@ TorchFeatureExtractor(torch.nn.Linear(40, 20), batch_size=2).save(sys.argv[1])
 """
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on files' sizes")
 @pytest.mark.parametrize(
     ("before", "limit"), [("old", 0), ("old", 3_000), ("new", 3_000)]
@@ -779,6 +799,7 @@ def test_a_full_disk_leaves_what_was_there(folder, tmp_path, limit, before):
         assert not folder.exists()
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write")
 def test_a_folder_for_reading_only_is_told(folder):
     saved(folder)
@@ -787,6 +808,17 @@ def test_a_folder_for_reading_only_is_told(folder):
         saved(folder, mlp(seed=1))
     folder.chmod(0o700)
     assert LOAD(folder, mlp).model.first.weight.equal(mlp().first.weight)
+
+
+@pytest.mark.faults
+def test_what_safetensors_leaves_when_killed_is_no_obstacle(folder):
+    """It writes under a name of its own making, and renames."""
+    folder.mkdir()
+    (folder / ".tmpA1b2C3").write_bytes(b"half of the weights")
+    saved(folder)
+    (folder / ".tmpA1b2C3").write_bytes(b"half of the weights")
+    saved(folder, mlp(seed=1))
+    assert {path.name for path in folder.iterdir()} == {CONFIG, WEIGHTS}
 
 
 def refuse(*_, **__):

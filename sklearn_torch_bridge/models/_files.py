@@ -1,12 +1,23 @@
-"""Where models of the Hugging Face hub lie, and which files count."""
+"""Where models of the Hugging Face hub lie, which files count, how they are read."""
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sklearn_torch_bridge._optional import import_optional
 
-__all__ = ["cached_folder", "files_in", "silent_loading", "tree_of_files"]
+__all__ = [
+    "cached_folder",
+    "files_in",
+    "silent_loading",
+    "tree_of_files",
+    "weights_only",
+]
+
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_LOCK = threading.RLock()
 
 # Other libraries' weights, notes and pictures: no loader reads any of them.
 _NOT_READ = frozenset(
@@ -62,3 +73,21 @@ def silent_loading() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Let no pickle in a file run code, whatever a library asks `torch.load` for.
+
+    Those of torchvision's weights and of `torch.export.load` have no option for it.
+    """
+    with _LOCK:
+        before = os.environ.get(_WEIGHTS_ONLY)
+        os.environ[_WEIGHTS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_WEIGHTS_ONLY]
+            else:
+                os.environ[_WEIGHTS_ONLY] = before

@@ -12,7 +12,12 @@ from typing import Any
 from torch import nn
 
 from sklearn_torch_bridge._optional import import_optional
-from sklearn_torch_bridge.models._files import cached_folder, files_in, silent_loading
+from sklearn_torch_bridge.models._files import (
+    cached_folder,
+    files_in,
+    silent_loading,
+    weights_only,
+)
 from sklearn_torch_bridge.models._loaded import LoadedModel
 from sklearn_torch_bridge.models._processors import media_of
 
@@ -31,7 +36,7 @@ def load_hf(name: str) -> LoadedModel:
     """Load a model without its head, and what prepares its rows; no code of a hub."""
     transformers = import_optional("transformers", purpose=f"`model`='hf:{name}'")
     try:
-        with silent_loading():
+        with silent_loading(), weights_only():
             module = transformers.AutoModel.from_pretrained(
                 name, trust_remote_code=False
             )

@@ -4,6 +4,7 @@ Modules, pooling, prompts and normalisation are the model's own, so that the res
 that of `SentenceTransformer.encode`.
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from sklearn_torch_bridge.models._files import (
     cached_folder,
     silent_loading,
     tree_of_files,
+    weights_only,
 )
 from sklearn_torch_bridge.models._loaded import LoadedModel
 
@@ -34,8 +36,9 @@ _POOLINGS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 def load_st(name: str) -> LoadedModel:
     """Load a model; never code from the hub."""
     library = import_optional("sentence_transformers", purpose=f"`model`='st:{name}'")
+    _check_modules(name)
     try:
-        with silent_loading():
+        with silent_loading(), weights_only():
             module = library.SentenceTransformer(
                 name, device="cpu", trust_remote_code=False
             )
@@ -47,6 +50,25 @@ def load_st(name: str) -> LoadedModel:
         )
         raise ValueError(msg) from error
     return with_tokenizer(module)
+
+
+def _check_modules(name: str) -> None:
+    """Refuse a folder whose modules are classes of others.
+
+    Up to version 5 of the library these are run out of a folder without asking.
+    """
+    listed = Path(name) / "modules.json"
+    if not listed.is_file():
+        return
+    for entry in json.loads(listed.read_text("utf-8")):
+        kind = str(entry.get("type") if isinstance(entry, dict) else entry)
+        if not kind.startswith("sentence_transformers."):
+            msg = (
+                f"`model`='st:{name}' must be made of modules of that library, got "
+                f"{kind!r}, whose code would have to be run. If you trust it, load it "
+                "by SentenceTransformer(..., trust_remote_code=True) and give that."
+            )
+            raise ValueError(msg)
 
 
 def st_files(name: str) -> list[Path]:

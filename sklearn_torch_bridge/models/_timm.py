@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge.models._files import weights_only
 from sklearn_torch_bridge.models._loaded import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
 
@@ -21,7 +22,8 @@ def load_timm(name: str) -> LoadedModel:
     timm = import_optional("timm", purpose=f"`model`='timm:{name}'")
     full = f"local-dir:{name}" if Path(name).is_dir() else name
     try:
-        module = timm.create_model(full, pretrained=True, num_classes=0)
+        with weights_only():
+            module = timm.create_model(full, pretrained=True, num_classes=0)
     except Exception as error:  # of the hub, of files, of unknown names
         msg = (
             f"`model`='timm:{name}' must be a folder with a saved model, or the name "

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge.models._files import weights_only
 from sklearn_torch_bridge.models._loaded import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
 from sklearn_torch_bridge.models._timm import stack_images
@@ -23,7 +24,8 @@ def load_torchvision(name: str) -> LoadedModel:
     models = models.models
     weights, builder = _find(models, name)
     try:
-        module = builder(weights=weights)
+        with weights_only():
+            module = builder(weights=weights)
     except Exception as error:  # of the network, of files
         msg = (
             f"`model`='torchvision:{name}' must have its weights in the cache of "
