@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import copyreg
 import dataclasses
 import decimal
 import enum
@@ -375,3 +376,17 @@ def test_a_value_nested_too_deeply_is_an_error():
         deep = [deep]
     with pytest.raises(FingerprintError, match="nested too deeply"):
         digest(deep)
+
+
+def test_an_exception_is_the_same_whoever_was_imported(monkeypatch):
+    """Importing distributed has exceptions pickle with their traceback."""
+
+    def with_traceback(error):
+        return type(error), error.args, {"traceback": repr(error.__traceback__)}
+
+    error = RuntimeError("boom")
+    before = digest(error)
+    monkeypatch.setitem(copyreg.dispatch_table, RuntimeError, with_traceback)
+    with pytest.raises(RuntimeError, match="boom"):
+        raise error
+    assert digest(error) == before

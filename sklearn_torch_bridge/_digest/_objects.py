@@ -132,6 +132,8 @@ def _taken_apart(value: Any) -> tuple[Any, ...]:
         msg = "it changes as it is used"
         raise TypeError(msg)
     reducer = copyreg.dispatch_table.get(type(value))
+    if isinstance(value, BaseException):  # distributed has them keep a traceback
+        reducer = None
     made = value.__reduce_ex__(4) if reducer is None else reducer(value)
     if isinstance(made, str):
         msg = "a name says nothing about what it stands for"
