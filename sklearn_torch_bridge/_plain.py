@@ -13,6 +13,7 @@ import torch
 __all__ = ["NotPlainError", "from_plain", "to_plain"]
 
 _NUMBERS = "biufc"  # kinds of dtypes
+_DEEPEST = 100  # no setting comes near it, and no recursion ends before it
 
 
 class NotPlainError(TypeError):
@@ -38,11 +39,19 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(plain: Any) -> Any:
     """Undo `to_plain`; anything else is a `ValueError`."""
-    try:
-        return _from_plain(plain)
-    except RecursionError as error:
-        msg = "no value that is stored is nested as deep"
-        raise ValueError(msg) from error
+    level = [plain]
+    for _ in range(_DEEPEST):
+        level = [part for value in level for part in _parts(value)]
+        if not level:
+            return _from_plain(plain)
+    msg = f"no value that is stored is nested as deep as {_DEEPEST}"
+    raise ValueError(msg)
+
+
+def _parts(plain: Any) -> list[Any]:
+    if isinstance(plain, list):
+        return plain
+    return list(plain.values()) if isinstance(plain, dict) else []
 
 
 def _from_plain(plain: Any) -> Any:
@@ -53,8 +62,6 @@ def _from_plain(plain: Any) -> Any:
     try:
         ((kind, content),) = plain.items()
         return _KINDS[kind][2](content)
-    except RecursionError:
-        raise
     except (
         *(AttributeError, KeyError, OverflowError),
         *(RuntimeError, TypeError, ValueError),
