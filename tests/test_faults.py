@@ -82,7 +82,8 @@ def test_an_interrupt_at_calls_loses_and_leaves_nothing(quick_folder, work, step
     run_script("interrupted_at_calls", quick_folder, work, step)
 
 
-@pytest.mark.parametrize("work", WORKS)
+# Not of threads: a signal inside `threading` itself may leave one of its locks taken.
+@pytest.mark.parametrize("work", [w for w in WORKS if w not in ("workers", "devices")])
 @pytest.mark.slow
 def test_an_interrupt_at_any_time_loses_and_leaves_nothing(quick_folder, work):
     run_script("interrupted_at_times", quick_folder, work, 300)
