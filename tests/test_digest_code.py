@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import types
+import typing
 
 import cloudpickle
 import numpy as np
@@ -29,6 +30,11 @@ from sklearn_torch_bridge._errors import FingerprintError
 
 HERE = __name__
 SCALE = 2.0
+
+
+T = typing.TypeVar("T")
+P = typing.ParamSpec("P")
+Width = typing.NewType("Width", int)
 
 
 def calls_scale(x):
@@ -241,7 +247,11 @@ def test_of_code_what_it_does_counts(field, counts):
     value = getattr(code, field)
     new = value + 1 if isinstance(value, int) else value + type(value)(value[:1])
     changed = types.SimpleNamespace(
-        **{name: getattr(code, name) for name in dir(code) if name.startswith("co_")}
+        **{
+            name: getattr(code, name)
+            for name in dir(code)
+            if name.startswith("co_") and name != "co_lnotab"  # deprecated in 3.12
+        }
         | {field: new}
     )
     assert (code_digest.__wrapped__(changed) != code_digest(code)) == counts
@@ -709,3 +719,14 @@ def test_functions_and_classes_pickled_by_value_agree():
 
     for value in (local, Local, Local(), Local().shift, functools.partial(local, 1)):
         assert digest(cloudpickle.loads(cloudpickle.dumps(value))) == digest(value)
+
+
+def test_names_for_type_checkers_are_written_as_names():
+    functions = [
+        lambda x: typing.cast(T, x),
+        lambda x: typing.cast(P, x),
+        lambda x: typing.cast(Width, x),
+    ]
+    assert len({digest(function) for function in functions}) == 3
+    assert digest(typing.TypeVar("T")) == digest(T)
+    assert digest(typing.TypeVar("U")) != digest(T)

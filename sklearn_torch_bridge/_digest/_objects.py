@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import threading
+import typing
 from collections.abc import Generator, Iterator, Mapping
 from types import AsyncGeneratorType, CoroutineType, FunctionType
 from typing import Any
@@ -53,6 +54,13 @@ _OF_NO_EFFECT = {
     ),
 }
 
+# Names that say something to type checkers alone.
+_OF_TYPE_CHECKERS = tuple(
+    getattr(typing, name)
+    for name in ("NewType", "ParamSpec", "TypeVar", "TypeVarTuple", "TypeAliasType")
+    if hasattr(typing, name)  # the last came with Python 3.12
+)
+
 _KNOWN: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
 
 
@@ -94,6 +102,9 @@ def write_object(encoder: Encoder, value: Any) -> None:
         return
     if cls.__module__.startswith("torch._dynamo."):  # how to compile
         encoder.add_part(cls, "class", cls.__name__)
+        return
+    if isinstance(value, _OF_TYPE_CHECKERS):
+        encoder.put(b"type name", f"{cls.__name__} {value.__name__}".encode())
         return
     try:
         function, arguments, state, *others = _taken_apart(value)
