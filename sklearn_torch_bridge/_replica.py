@@ -76,6 +76,8 @@ def replica(
     else:
         with _RANDOM.kept(place):
             _set_eval(own)
+            if place.type != "cpu":
+                _join_weights(own, module, place)
             yield own, place
 
 
@@ -83,6 +85,18 @@ def _set_eval(module: nn.Module) -> None:
     """Set eval mode, also of modules that know no other: of exported programs."""
     with suppress(NotImplementedError):
         module.eval()
+
+
+def _join_weights(own: nn.Module, module: nn.Module, device: torch.device) -> None:
+    """Put weights of recurrent layers that were moved one by one into one piece.
+
+    cuDNN would do it at each call, and warn.
+    """
+    if all(_is_on(weights, device) for weights in module.parameters()):
+        return
+    for part in own.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()
 
 
 def _copy_tensor(
