@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -32,7 +32,12 @@ from sklearn_torch_bridge._retry import (
 )
 from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import Sink
-from sklearn_torch_bridge._staging import PinnedStage, is_staged, to_device
+from sklearn_torch_bridge._staging import (
+    Deliver,
+    PinnedStage,
+    is_staged,
+    to_device,
+)
 from sklearn_torch_bridge._taps import Record, taps
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
@@ -149,9 +154,8 @@ class _Run:
             self._ready(own, place, layers, reader.read) as call,
             torch.inference_mode(),
             autocast_for(place, self.how.precision),
+            self._delivery(place) as deliver,
         ):
-            stage = PinnedStage(self._write) if is_staged(place) else None
-            deliver = self._write if stage is None else stage.put
             for rows, prepare in self._prepared():
                 places = self.sink.caller_rows(rows)
                 done, short, inputs = True, False, None
@@ -178,8 +182,6 @@ class _Run:
                 reader.forget()
                 if short and not done:
                     release_memory(place)
-            if stage is not None:
-                stage.finish()
 
     @contextmanager
     def _ready(
@@ -201,6 +203,21 @@ class _Run:
             ragged=self.feed.lengths is not None,
             say=self.how.say,
         )
+
+    @contextmanager
+    def _delivery(self, place: torch.device) -> Iterator[Deliver]:
+        """Give what takes results; what is under way arrives, also after an error."""
+        if not is_staged(place):
+            yield self._write
+            return
+        stage = PinnedStage(self._write)
+        try:
+            yield stage.put
+        except BaseException:
+            with suppress(Exception):  # the error that ended the run is told
+                stage.finish()
+            raise
+        stage.finish()
 
     def _write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
         with self.lock:
@@ -399,8 +416,10 @@ def on_device(inputs: Inputs, device: torch.device) -> Inputs:
     """Move the tensors of a model's inputs, unless there is one, where it should be."""
     if len(inputs.args) == 1 and not inputs.kwargs:
         (only,) = inputs.args
-        if isinstance(only, torch.Tensor) and only.device == device:
-            return inputs
+        if isinstance(only, torch.Tensor) and inputs.mask is None:
+            if only.device == device:
+                return inputs
+            return Inputs((to_device(only, device),))
     args, kwargs = _move(inputs.args, device), _move(inputs.kwargs, device)
     return Inputs(args, kwargs, _move(inputs.mask, device))
 

@@ -12,14 +12,14 @@ import torch
 
 from sklearn_torch_bridge._types import Rows
 
-__all__ = ["STAGED_DEVICES", "PinnedStage", "is_staged", "to_device"]
+__all__ = ["STAGED_DEVICES", "Deliver", "PinnedStage", "is_staged", "to_device"]
 
 STAGED_DEVICES = {"cuda"}
 """Device types whose copies to pinned memory may run beside the host."""
 
 _MOST_BYTES = 64 << 20  # of one buffer; page-locked memory is scarce
 
-Write = Callable[[Rows, list[torch.Tensor]], None]
+Deliver = Callable[[Rows, list[torch.Tensor]], None]
 
 
 def is_staged(device: torch.device) -> bool:
@@ -31,7 +31,8 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy to a device, without waiting where that is safe.
 
     CUDA stages what comes from pageable memory before the call returns, so the source
-    may change or go at once.
+    may change or go at once. A pinned source must not change, and may go: torch's
+    allocator gives its memory to nobody else before the copy is made.
     """
     return tensor.to(device, non_blocking=is_staged(device))
 
@@ -43,21 +44,25 @@ class PinnedStage:
     `finish` brings in the last.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Deliver) -> None:
         self._write = write
         self._buffers: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
+        self._events: dict[int, Any] = {}
         self._turn = 0
         self._under_way: tuple[Any, Rows, list[torch.Tensor]] | None = None
 
     def put(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
-        """Send a batch, and write the one before."""
-        if any(piece.nbytes > _MOST_BYTES for piece in pieces):
+        """Send a batch, and write the one before; some models return CPU tensors."""
+        if any(
+            piece.nbytes > _MOST_BYTES or not is_staged(piece.device)
+            for piece in pieces
+        ):
             self.finish()
             self._write(rows, pieces)
             return
         self._turn = 1 - self._turn
         on_host = [self._send(place, piece) for place, piece in enumerate(pieces)]
-        sent = torch.Event(device=pieces[0].device)
+        sent = self._event(pieces[0].device)
         sent.record()
         before, self._under_way = self._under_way, (sent, rows, on_host)
         self._land(before)
@@ -73,12 +78,19 @@ class PinnedStage:
             sent.synchronize()  # NumPy must not see the buffer before
             self._write(rows, on_host)
 
+    def _event(self, device: torch.device) -> Any:
+        """Give this turn's event: the batch that recorded it last has landed."""
+        if self._turn not in self._events:
+            self._events[self._turn] = torch.Event(device=device)
+        return self._events[self._turn]
+
     def _send(self, place: int, piece: torch.Tensor) -> torch.Tensor:
         """Start the copy of one piece, dense and in its own dtype."""
         key = (self._turn, place, piece.dtype)
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < piece.numel():
-            buffer = torch.empty(piece.numel(), dtype=piece.dtype, pin_memory=True)
+            buffer = torch.empty(piece.shape, dtype=piece.dtype, pin_memory=True)
             self._buffers[key] = buffer
-        on_host = buffer[: piece.numel()].view(piece.shape)
-        return on_host.copy_(piece.detach().contiguous(), non_blocking=True)
+        if buffer.shape != piece.shape:  # the last batch has fewer rows, most often
+            buffer = buffer.view(-1)[: piece.numel()].view(piece.shape)
+        return buffer.copy_(piece.detach().contiguous(), non_blocking=True)

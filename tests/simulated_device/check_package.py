@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_torch_bridge import TorchFeatureExtractor, _staging
+from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, _staging
 from sklearn_torch_bridge._convert import to_numpy, write_rows
-from tests.models import Stateful, cnn, mlp
+from tests.models import Returning, Stateful, cnn, mlp
 from tests.test_replica import snapshot
 
 DTYPES = [
@@ -199,6 +199,32 @@ def test_a_failing_batch_leaves_nothing_under_way():
         TorchFeatureExtractor(module, batch_size=3).transform(X)
     X[7, 0] = 0
     TorchFeatureExtractor(module, batch_size=3).transform(X)
+
+
+@pytest.mark.usefixtures("device", "route")
+def test_batches_before_an_error_are_kept(tmp_path):
+    module = Stateful()
+    module.limit = 50
+    X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    X[7, 0] = 51
+    with EmbeddingCache(tmp_path / "embeddings.db") as cache:
+        with pytest.raises(RuntimeError, match="rows 6 to 8"):
+            TorchFeatureExtractor(module, batch_size=3, cache=cache).transform(X)
+        assert len(cache) == 6
+
+
+@pytest.mark.usefixtures("device", "route")
+def test_a_model_may_return_what_is_on_the_cpu():
+    module = nn.Linear(4, 2)
+    X = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    for last in (lambda Z: Z.cpu(), lambda Z: Z.cpu() if len(Z) == 3 else Z):
+        wrapped = Returning(lambda x, last=last: last(x @ module.weight.T.to(x.device)))
+        np.testing.assert_allclose(
+            TorchFeatureExtractor(wrapped, batch_size=3).transform(X),
+            X @ module.weight.detach().numpy().T,
+            rtol=1e-4,
+            atol=1e-5,
+        )
 
 
 @pytest.mark.usefixtures("route")
