@@ -29,6 +29,7 @@ from sklearn_torch_bridge._types import Rows, Selector
 
 __all__ = [
     "as_array",
+    "fresh",
     "numpy_dtype",
     "selected",
     "tensor_rows",
@@ -60,7 +61,7 @@ _SAME = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
-Memory = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+Memory = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 
 _COPY_TYPES = frozenset({bool, type(None)})
 _ROW_NDIM = 1
@@ -170,29 +171,32 @@ def selected(obj: Any, output: Selector) -> Any:
     return select_output(obj)
 
 
+def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    """Give a CPU tensor in memory that NumPy allocates, which has huge pages."""
+    return torch.from_numpy(np.empty(shape, dtype))
+
+
 def to_tensor(
     array: NDArray[Any],
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
-    memory: Memory = np.empty,
+    memory: Memory = fresh,
 ) -> torch.Tensor:
     """Copy an array into a tensor of its own.
 
     Read-only, memory-mapped and negatively strided arrays are fine: they are read,
     never wrapped. `dtype` is asked of floating arrays only; integers stay integers. A
-    finite value that would become infinite is a ValueError. `memory` gives the array,
-    of a shape and a dtype, that the tensor wraps.
+    finite value that would become infinite is a ValueError. `memory` gives the tensor,
+    on the CPU and of a shape and a NumPy dtype, that is written to.
     """
     held = array.dtype
     if dtype is None or held.kind != "f" or held is _SAME.get(dtype):
-        owned = memory(array.shape, held if held.isnative else held.newbyteorder("="))
-        np.copyto(owned, array)
-        tensor = torch.from_numpy(owned)
+        tensor = memory(array.shape, held if held.isnative else held.newbyteorder("="))
+        np.copyto(tensor.numpy(), array)
         return tensor if device == "cpu" else tensor.to(device)
-    owned = memory(array.shape, numpy_dtype(dtype))
-    cast_into(owned, array)
-    tensor = torch.from_numpy(owned)
+    tensor = memory(array.shape, numpy_dtype(dtype))
+    cast_into(tensor.numpy(), array)
     if tensor.dtype == dtype:
         return tensor.to(device)
     halved = tensor.to(dtype)

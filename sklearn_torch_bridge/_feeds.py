@@ -8,11 +8,12 @@ import torch
 
 from sklearn_torch_bridge._checked_rows import CheckedRows
 from sklearn_torch_bridge._collections import Items, as_columns
+from sklearn_torch_bridge._convert import Memory
 from sklearn_torch_bridge._inputs import (
     Kind,
     needs_preprocess,
 )
-from sklearn_torch_bridge._replica import float_dtype
+from sklearn_torch_bridge._replica import check_device, float_dtype
 from sklearn_torch_bridge._rows import (
     ArrayFeed,
     ColumnsFeed,
@@ -21,8 +22,10 @@ from sklearn_torch_bridge._rows import (
     SparseFeed,
     SubsetFeed,
     TensorFeed,
+    pinned,
     stack_items,
 )
+from sklearn_torch_bridge._staging import is_staged
 from sklearn_torch_bridge._tokens import TokenFeed, is_tokenizer
 from sklearn_torch_bridge._types import Feed, Indices
 from sklearn_torch_bridge.models import LoadedModel
@@ -65,7 +68,7 @@ def make_feed(
     elif kind == "ragged":
         feed = RaggedFeed(values, dtype, loaded.module, origin=origin)
     elif kind == "array":
-        feed = ArrayFeed(values, dtype)
+        feed = ArrayFeed(values, dtype, _memory_for(estimator.device))
     elif kind == "columns":
         feed = ColumnsFeed(values, dtype, loaded.module)
     elif kind == "sparse":
@@ -73,6 +76,12 @@ def make_feed(
     else:
         feed = TensorFeed(values, dtype)
     return feed if which is None else SubsetFeed(feed, which)
+
+
+def _memory_for(device: Any) -> Memory | None:
+    """Give where batches are written for a device to read, None for the usual place."""
+    one = device[0] if isinstance(device, (list, tuple)) else device
+    return pinned if is_staged(check_device(one)) else None
 
 
 def _row_preprocess(values: Any, kind: Kind, given: Any, loaded: LoadedModel) -> Any:

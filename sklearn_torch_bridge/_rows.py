@@ -13,7 +13,7 @@ from torch import nn
 
 from sklearn_torch_bridge._batching import as_indices, describe_rows
 from sklearn_torch_bridge._collections import Columns
-from sklearn_torch_bridge._convert import to_tensor
+from sklearn_torch_bridge._convert import Memory, fresh, to_tensor
 from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._types import Feed, Indices, Inputs, Preprocess, Rows
 
@@ -25,11 +25,13 @@ __all__ = [
     "SparseFeed",
     "SubsetFeed",
     "TensorFeed",
+    "pinned",
     "stack_items",
 ]
 
 _TWO_AXES = 2
 _CHEAP_BYTES = 1 << 20  # below, the allocator reuses memory by itself
+_MOST_PINNED_BYTES = 64 << 20  # of one batch; page-locked memory is scarce
 _OURS_ALONE = 2  # the attribute, and the argument of getrefcount
 
 
@@ -39,11 +41,14 @@ class ArrayFeed:
     lengths = None
     even = False
 
-    def __init__(self, array: NDArray[Any], dtype: torch.dtype) -> None:
+    def __init__(
+        self, array: NDArray[Any], dtype: torch.dtype, memory: Memory | None = None
+    ) -> None:
         self.row_size: int | None = math.prod(array.shape[1:])
         self._array = array
         self._dtype = dtype
-        self._memory = _Spare()
+        self._memory = memory
+        self._spare = _Spare()
 
     def __len__(self) -> int:
         return len(self._array)
@@ -51,7 +56,9 @@ class ArrayFeed:
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows: the caller's array is never wrapped, only read."""
         source = self._array[rows]
-        memory = np.empty if source.nbytes < _CHEAP_BYTES else self._memory
+        memory = self._memory or (
+            fresh if source.nbytes < _CHEAP_BYTES else self._spare
+        )
         try:
             return Inputs((to_tensor(source, dtype=self._dtype, memory=memory),))
         except ValueError as error:
@@ -70,11 +77,19 @@ class _Spare:
     def __init__(self) -> None:
         self._spare = np.empty(0, np.uint8)
 
-    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
         n_bytes = math.prod(shape) * dtype.itemsize
         if self._spare.nbytes < n_bytes or sys.getrefcount(self._spare) > _OURS_ALONE:
             self._spare = np.empty(n_bytes, np.uint8)
-        return self._spare[:n_bytes].view(dtype).reshape(shape)
+        return torch.from_numpy(self._spare[:n_bytes].view(dtype).reshape(shape))
+
+
+def pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    """Give memory for one batch that an accelerator reads while the host goes on."""
+    if math.prod(shape) * dtype.itemsize > _MOST_PINNED_BYTES:
+        return fresh(shape, dtype)
+    of_torch = torch.from_numpy(np.empty(0, dtype)).dtype
+    return torch.empty(shape, dtype=of_torch, pin_memory=True)
 
 
 class TensorFeed:
