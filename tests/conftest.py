@@ -10,6 +10,9 @@ from hypothesis import settings
 
 # Before transformers is imported anywhere: no test reaches for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The tests compare with loops on the CPU, and fork. On an accelerator run those marked
+# "gpu", and all of them where the variable is set.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # Before scikit-learn is: without it, it skips its check of array API inputs.
 os.environ["SCIPY_ARRAY_API"] = "1"
 

@@ -151,6 +151,7 @@ def test_copies_on_another_device_follow_the_weights(edit):
 
 
 def test_copies_on_another_device_go_with_the_weights():
+    gc.collect()  # those of other tests
     weight = nn.Parameter(torch.ones(3))
     _ELSEWHERE.get(weight, CPU)
     held = len(_ELSEWHERE._copies)

@@ -199,9 +199,9 @@ def test_an_adapter_brings_the_files_of_its_base(tmp_path):
 
 
 def test_models_of_the_hub_are_found_in_its_cache(tmp_path, monkeypatch):
-    import huggingface_hub
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"'hf:some/model' is neither a folder"):
         hf_files("some/model")
     repository = tmp_path / "models--some--model"
