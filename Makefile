@@ -57,7 +57,7 @@ check: lint types test examples
 # At most 15 minutes; the tables replace those in the repository.
 bench: $(PEERS)
 	set -e; (echo "# Results"; echo; \
-	for script in $(filter-out %/onnx_peer.py,$(wildcard benchmarks/[!_]*.py)); \
+	for script in $(filter-out %/onnx_peer.py %/accelerator.py,$(wildcard benchmarks/[!_]*.py)); \
 	do $(BIN)/python "$$script"; done) \
 	| tee benchmarks/RESULTS.md
 

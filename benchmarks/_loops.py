@@ -69,14 +69,26 @@ def loop_over_texts(
     texts: Sequence[str],
     *,
     half: bool = False,
+    device: str = "cpu",
     **batching: int,
 ) -> np.ndarray:
-    """Embed texts as fast as a loop can; `half` is autocast to bfloat16."""
+    """Embed texts as fast as a loop can; `half` is autocast to bfloat16.
+
+    On another device than the CPU nothing waits before the last batch is under way.
+    """
     result = np.empty((len(texts), model.config.hidden_size), np.float32)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-        for rows, ids, mask in token_batches(tokenizer, texts, **batching):
+    order, parts = [], []
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+        for rows, *batch in token_batches(tokenizer, texts, **batching):
+            ids, mask = (one.to(device, non_blocking=True) for one in batch)
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            result[rows] = _mean(hidden, mask).numpy()
+            if device == "cpu":
+                result[rows] = _mean(hidden, mask).numpy()
+            else:
+                order.append(rows)
+                parts.append(_mean(hidden, mask))
+        if parts:
+            result[np.concatenate(order)] = torch.cat(parts).float().cpu().numpy()
     return result
 
 
@@ -96,25 +108,32 @@ def loop_without_order(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.n
     return torch.cat(parts).numpy()
 
 
-def loop_over_rows(model: Any, X: np.ndarray, batch_size: int) -> np.ndarray:
+def loop_over_rows(
+    model: Any, X: np.ndarray, batch_size: int, *, device: str = "cpu"
+) -> np.ndarray:
     """Send rows of an array through a model; maps become their means."""
     result = np.empty(0)
     with torch.inference_mode():
         for start in range(0, len(X), batch_size):
-            output = model(torch.from_numpy(X[start : start + batch_size]))
+            batch = torch.from_numpy(X[start : start + batch_size])
+            output = model(batch.to(device))
             if output.ndim > 2:  # noqa: PLR2004 - maps
                 output = output.mean((2, 3))
             if not start:
                 result = np.empty((len(X), output.shape[1]), np.float32)
-            result[start : start + batch_size] = output.numpy()
+            result[start : start + batch_size] = output.cpu().numpy()
     return result
 
 
-def list_and_cat(model: Any, X: np.ndarray, batch_size: int) -> np.ndarray:
+def list_and_cat(
+    model: Any, X: np.ndarray, batch_size: int, *, device: str = "cpu"
+) -> np.ndarray:
     """Send rows through a model as most people write it: joined at the end."""
     with torch.no_grad():
-        parts = [model(batch) for batch in torch.from_numpy(X).split(batch_size)]
-    return torch.cat(parts).numpy()
+        parts = [
+            model(batch.to(device)) for batch in torch.from_numpy(X).split(batch_size)
+        ]
+    return torch.cat(parts).cpu().numpy()
 
 
 def layers_by_hooks(

@@ -32,12 +32,14 @@ Encode = Callable[[Texts], np.ndarray]
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-def sentence_transformer() -> Encode:
+def sentence_transformer(device: str = "cpu", batch_size: int = 32) -> Encode:
     """Give `SentenceTransformer.encode`."""
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(MINILM, device="cpu")
-    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
+    model = SentenceTransformer(MINILM, device=device)
+    return lambda texts: model.encode(
+        texts, batch_size=batch_size, show_progress_bar=False
+    )
 
 
 def skrub(sample: Texts) -> Encode:
