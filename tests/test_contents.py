@@ -1,5 +1,3 @@
-import zlib
-
 import pytest
 import torch
 from hypothesis import given
@@ -29,13 +27,59 @@ def test_lazy_bits_are_resolved(view):
     assert contents(view(z)) != contents(z)
 
 
-@given(st.integers(0, 999), st.integers(0, 31))
-def test_every_flipped_bit_is_seen(place, bit):
-    tensor = torch.linspace(-1, 1, 1_000)
-    before = contents(tensor)
+LINE = 2 * 509  # floats: their sum is one of the checksums
+LINES = 70  # more than are summed up at a time
+values = st.integers(0, LINE * LINES + 5 - 1)  # the last five fill no line
+
+
+@pytest.fixture(scope="module")
+def weights():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(LINE * LINES + 5, generator=generator)
+
+
+@given(values, st.integers(0, 31))
+def test_every_flipped_bit_is_seen(weights, place, bit):
+    tensor = weights.clone()
     tensor.view(torch.int32)[place] ^= 1 << bit if bit < 31 else -(2**31)
-    assert contents(tensor) != before
+    assert contents(tensor) != contents(weights)
 
 
-def test_nothing_has_the_sum_of_nothing():
-    assert contents(torch.empty(0, 3)) == ((0, 3), torch.float32, zlib.crc32(b""))
+@given(values, values, values)
+def test_values_that_change_places_are_seen(weights, one, two, three):
+    tensor = weights.clone()
+    tensor[[one, two, three]] = weights[[two, three, one]]
+    assert (contents(tensor) == contents(weights)) == torch.equal(tensor, weights)
+
+
+CHANGES = {
+    "negated": torch.neg,
+    "one bit more": lambda x: x * (1 + 2**-23),
+    "turned round": lambda x: x.flip(0),
+    "moved by one": lambda x: x.roll(1),
+    "moved by a line": lambda x: x.roll(LINE),
+    "sorted": lambda x: x.sort().values,
+    "lines turned round": lambda x: x[:-5].view(LINES, LINE).flip(0).flatten(),
+    "columns turned round": lambda x: x[:-5].view(LINES, LINE).flip(1).flatten(),
+    "transposed": lambda x: x[:-5].view(LINE, LINES).T.flatten(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changes_of_all_values_are_seen(weights, change):
+    changed = change(weights)
+    assert contents(changed) != contents(weights[: len(changed)])
+
+
+@given(st.integers(0, 3 * LINE))
+def test_the_length_is_seen(n_zeros):
+    shorter, longer = torch.zeros(n_zeros), torch.zeros(n_zeros + 1)
+    assert contents(shorter)[2] != contents(longer)[2]
+
+
+def test_where_the_values_lie_does_not_count(weights):
+    assert contents(weights[1:]) == contents(weights[1:].clone())
+
+
+def test_nothing_has_a_sum():
+    assert contents(torch.empty(0, 3)) == contents(torch.ones(0, 3))
