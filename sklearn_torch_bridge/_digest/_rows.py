@@ -21,7 +21,7 @@ from sklearn_torch_bridge._kinds import plain
 __all__ = ["row_keys", "rows_digest"]
 
 _KEY_BYTES = 16
-_CHUNK_BYTES = 16 << 20  # of strided, memory-mapped or device memory, copied at once
+_CHUNK_BYTES = 4 << 20  # of strided, memory-mapped or device memory, copied at once
 _ADVICE = (
     "With `cache`, rows must be arrays, tensors, str, bytes, numbers, images, paths, "
     "or lists, tuples and dicts of these."
@@ -47,6 +47,19 @@ def row_keys(rows: Any, fingerprint: bytes) -> list[bytes]:
     >>> ones[0] == ones[1], len(set(mixed))
     (True, 3)
     """
+    return list(_iter_keys(rows, fingerprint))
+
+
+def rows_digest(rows: Any, fingerprint: bytes = b"") -> bytes:
+    """Sum up all rows, in their order, in 32 bytes."""
+    whole = hashlib.blake2b(digest_size=32, key=fingerprint)
+    for key in _iter_keys(rows, fingerprint):
+        whole.update(key)
+    return whole.digest()
+
+
+def _iter_keys(rows: Any, fingerprint: bytes) -> Iterator[bytes]:
+    """Choose how the rows are hashed by what they are."""
     start = hashlib.blake2b(digest_size=_KEY_BYTES, key=fingerprint)
     if isinstance(rows, (np.ndarray, torch.Tensor)) and not rows.ndim:
         msg = "`X` must have rows, got an array without axes."
@@ -65,52 +78,36 @@ def row_keys(rows: Any, fingerprint: bytes) -> list[bytes]:
         raise TypeError(msg)
     sequence: Any = rows
     by_place = (sequence[place] for place in range(len(rows)))  # a Dataset has no more
-    try:
-        return _sequence_keys(rows if isinstance(rows, Iterable) else by_place, start)
-    except RecursionError as error:
-        msg = f"a row of `X` is nested too deeply. {_ADVICE}"
-        raise FingerprintError(msg) from error
+    return _sequence_keys(rows if isinstance(rows, Iterable) else by_place, start)
 
 
-def rows_digest(rows: Any, fingerprint: bytes = b"") -> bytes:
-    """Sum up all rows, in their order, in 32 bytes."""
-    keys = row_keys(rows, fingerprint)
-    return hashlib.blake2b(b"".join(keys), digest_size=32, key=fingerprint).digest()
-
-
-def _array_keys(array: NDArray[Any], start: Any) -> list[bytes]:
+def _array_keys(array: NDArray[Any], start: Any) -> Iterator[bytes]:
     """Hash the rows of an array, some megabytes at a time."""
     name, shape = dtype_name(array.dtype), array.shape[1:]
     row_bytes = array.itemsize * int(np.prod(shape))
     base = start.copy()
     base.update(_array_head(name, shape, row_bytes))
-    keys: list[bytes] = []
     for part in _cut(len(array), row_bytes):
-        keys += _hash_each(row_bytes, part, base, array_bytes(array[part]))
-    return keys
+        yield from _hash_each(row_bytes, part, base, array_bytes(array[part]))
 
 
-def _tensor_keys(tensor: torch.Tensor, start: Any) -> list[bytes]:
+def _tensor_keys(tensor: torch.Tensor, start: Any) -> Iterator[bytes]:
     """Hash the rows of a tensor, wherever it is, some megabytes at a time."""
     shape = tuple(tensor.shape[1:])
     row_bytes = tensor.element_size() * int(np.prod(shape))
-    keys: list[bytes] = []
     for part in _cut(len(tensor), row_bytes):
         values = plain(tensor[part])
         row_bytes = values.nbytes // max(len(values), 1)  # more, where it was packed
         base = start.copy()
         base.update(_array_head(_torch_name(tensor), shape, row_bytes))
-        keys += with_bytes(values, partial(_hash_each, row_bytes, part, base))
-    return keys
+        yield from with_bytes(values, partial(_hash_each, row_bytes, part, base))
 
 
-def _sparse_keys(matrix: Any, start: Any) -> list[bytes]:
+def _sparse_keys(matrix: Any, start: Any) -> Iterator[bytes]:
     """Hash the rows of a sparse matrix as those of the equal array."""
     n_rows, n_columns = matrix.shape
-    keys: list[bytes] = []
     for part in _cut(n_rows, n_columns * matrix.dtype.itemsize):
-        keys += _array_keys(matrix[part].toarray(), start)
-    return keys
+        yield from _array_keys(matrix[part].toarray(), start)
 
 
 def _cut(n_rows: int, row_bytes: int) -> Iterator[slice]:
@@ -130,18 +127,21 @@ def _hash_each(row_bytes: int, part: slice, base: Any, memory: Any) -> list[byte
     return keys
 
 
-def _sequence_keys(rows: Iterable[Any], start: Any) -> list[bytes]:
+def _sequence_keys(rows: Iterable[Any], start: Any) -> Iterator[bytes]:
     """Hash entries of any kind."""
-    copy, keys = start.copy, []
+    copy = start.copy
     for place, row in enumerate(rows):
         own = copy()
         if type(row) is str:  # the commonest
             content = row.encode("utf-8", "surrogatepass")
             own.update(b"str%d:%b" % (len(content), content))
         else:
-            _write(own.update, row, f"row {place} of `X`")
-        keys.append(own.digest())
-    return keys
+            try:
+                _write(own.update, row, f"row {place} of `X`")
+            except RecursionError as error:
+                msg = f"a row of `X` is nested too deeply. {_ADVICE}"
+                raise FingerprintError(msg) from error
+        yield own.digest()
 
 
 def _write(update: _Update, row: Any, name: str) -> None:
