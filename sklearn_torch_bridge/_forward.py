@@ -3,7 +3,6 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +38,7 @@ from sklearn_torch_bridge._staging import (
     to_device,
 )
 from sklearn_torch_bridge._taps import Record, taps
+from sklearn_torch_bridge._threads import Threads
 from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
@@ -119,15 +119,15 @@ def _side_by_side(
             batches.stop()
             raise
 
-    with ThreadPoolExecutor(len(devices)) as pool:
-        try:
-            under_way = [pool.submit(guarded, device) for device in devices]
-            wait(under_way)
-        except BaseException:  # Ctrl-C reaches this thread alone
-            batches.stop()
-            raise
-    for one in under_way:
-        one.result()
+    threads = Threads(len(devices))
+    try:
+        for finish in [threads.begin(guarded, device) for device in devices]:
+            finish()
+        threads.end()
+    except BaseException:  # Ctrl-C reaches this thread alone
+        batches.stop()
+        threads.end()
+        raise
 
 
 @dataclass
@@ -160,7 +160,7 @@ class _Run:
                 places = self.sink.caller_rows(rows)
                 done, short, inputs = True, False, None
                 try:
-                    inputs = on_device(prepare(rows), place)
+                    inputs = on_device(prepare(), place)
                     if self.how.compile and count_rows(rows) == 1:
                         inputs = twice(inputs)
                     reader.begin(inputs.mask, rows, places, compiled=self.how.compile)
@@ -237,39 +237,37 @@ class _Run:
             self.bad.append(BadRow(places, error))
         return True
 
-    def _prepared(self) -> Iterator[tuple[Rows, Callable[[Rows], Inputs]]]:
+    def _prepared(self) -> Iterator[tuple[Rows, Callable[[], Inputs]]]:
         """Draw batches; with `num_workers`, threads prepare the next ones meanwhile."""
         if not self.how.num_workers:
             for rows in self.batches:
-                yield rows, self.feed.batch
+                yield rows, partial(self.feed.batch, rows)
             return
-        waiting: deque[tuple[Rows, Future[Inputs]]] = deque()
-        with ThreadPoolExecutor(self.how.num_workers) as pool:
-            try:
-                while True:
-                    while len(waiting) <= self.how.num_workers:
-                        drawn = self.batches.draw()
-                        if drawn is None:
-                            break
-                        waiting.append((drawn, pool.submit(self.feed.batch, drawn)))
-                    if not waiting:
-                        return
-                    rows, made = waiting.popleft()
-                    if self.batches.is_too_large(rows):
-                        self.batches.put_back(rows)
-                    else:
-                        yield rows, partial(_result, made)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        waiting: deque[tuple[Rows, Callable[[], Inputs]]] = deque()
+        threads = Threads(self.how.num_workers)
+        try:
+            while True:
+                while len(waiting) <= self.how.num_workers:
+                    drawn = self.batches.draw()
+                    if drawn is None:
+                        break
+                    waiting.append((drawn, threads.begin(self.feed.batch, drawn)))
+                if not waiting:
+                    break
+                rows, prepare = waiting.popleft()
+                if self.batches.is_too_large(rows):
+                    self.batches.put_back(rows)
+                else:
+                    yield rows, prepare
+            threads.end()
+        except BaseException:
+            threads.end()
+            raise
 
 
 def _is_short(error: Exception) -> bool:
     """Tell whether memory was wanting, also where the model's error is the cause."""
     return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
-
-
-def _result(made: Future[Inputs], _: Rows) -> Inputs:
-    return made.result()
 
 
 def _call(

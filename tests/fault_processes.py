@@ -4,6 +4,7 @@ Called with the name of a function and its arguments, each of which asserts what
 hold.
 """
 
+import faulthandler
 import gc
 import os
 import random
@@ -401,7 +402,7 @@ def interrupted_at_calls(folder, what, step):
     settled()
     files = descriptors()
     call = 0
-    while strike_at_call(work, call):
+    while strike(work, call, is_call_of_ours):
         work.check()
         work.anew()
         call += int(step)
@@ -411,25 +412,64 @@ def interrupted_at_calls(folder, what, step):
     assert descriptors() <= files + 8, (descriptors(), files)
 
 
-def strike_at_call(work, call):
-    """Interrupt the call of that number; tell whether it came to it.
+def interrupted_around_threads(folder, what):
+    """A signal at every step of the main thread that starts a thread or waits for one.
+
+    Python heeds one where a function begins, where one written in C has returned, and
+    inside those that wait.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    work = Work(folder, what)
+    work.run()
+    work.anew()
+    came, step = True, 0
+    while came:
+        with never_stuck():
+            came = strike(work, step, is_step_around_threads)
+            work.check()
+        assert threading.active_count() == 1, threading.enumerate()
+        work.anew()
+        step += 1
+    assert step > 50, step
+
+
+@contextmanager
+def never_stuck():
+    """End a process that makes no headway, and show where each thread waits."""
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def is_call_of_ours(code, event, _):
+    """With `train` of torch, which sets the mode of one part after the other."""
+    inside = "sklearn_torch_bridge" in code.co_filename or code.co_name == "train"
+    return inside and event == "call"
+
+
+def is_step_around_threads(code, event, called):
+    files = ("_threads.py", "_forward.py", "threading.py", "concurrent/futures")
+    waits = event == "c_call" and called.__name__ in ("acquire", "get")
+    inside = any(name in code.co_filename for name in files)
+    return inside and (waits or event in ("call", "c_return"))
+
+
+def strike(work, number, is_step):
+    """Interrupt the step of that number; tell whether it came to it.
 
     In a destructor Python prints the interrupt, and goes on.
     """
     came = []
-    left = iter(range(call))
+    left = iter(range(number))
     began = torch.get_rng_state()
 
-    def strike(frame, event, _):
-        code = frame.f_code
-        # With `train` of torch, which sets the mode of one part after the other.
-        inside = "sklearn_torch_bridge" in code.co_filename or code.co_name == "train"
-        if inside and event == "call" and next(left, None) is None:
+    def profile(frame, event, called):
+        if is_step(frame.f_code, event, called) and next(left, None) is None:
             sys.setprofile(None)
-            came.append(call)
+            came.append(number)
             signal.raise_signal(signal.SIGINT)
 
-    sys.setprofile(strike)
+    sys.setprofile(profile)
     try:
         with suppress(KeyboardInterrupt):
             work.run()
@@ -442,7 +482,13 @@ def strike_at_call(work, call):
 def interrupted_at_times(folder, what, n_times):
     """A signal of a timer, which may come between any two steps."""
     chance = random.Random(0)  # noqa: S311 - seeded
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    under_way = False
+
+    def interrupt(*_):
+        if under_way:  # one that another thread got may be heard late
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
     work = Work(folder, what)
     work.run()  # imports, and code that is made at first use
     work.anew()
@@ -452,16 +498,17 @@ def interrupted_at_times(folder, what, n_times):
     work.anew()
     n_struck = 0
     for _ in range(int(n_times)):
-        try:
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, seconds))
-            work.run()
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        except KeyboardInterrupt:
-            n_struck += 1
-        except RuntimeError as error:  # of threading.Condition, up to Python 3.12
-            assert "release unlocked lock" in str(error), error  # noqa: PT017 - a script
-            n_struck += 1
-        work.check()
+        with never_stuck():
+            under_way = True
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, seconds))
+                work.run()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                under_way = False
+            except KeyboardInterrupt:
+                under_way = False
+                n_struck += 1
+            work.check()
         work.anew()
     settled()
     assert n_struck > int(n_times) / 5, n_struck

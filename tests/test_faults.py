@@ -82,8 +82,14 @@ def test_an_interrupt_at_calls_loses_and_leaves_nothing(quick_folder, work, step
     run_script("interrupted_at_calls", quick_folder, work, step)
 
 
-# Not of threads: a signal inside `threading` itself may leave one of its locks taken.
-@pytest.mark.parametrize("work", [w for w in WORKS if w not in ("workers", "devices")])
+@pytest.mark.parametrize("work", ["workers", "devices"])
+def test_an_interrupt_at_any_step_around_threads_leaves_none_waiting(
+    quick_folder, work
+):
+    run_script("interrupted_around_threads", quick_folder, work)
+
+
+@pytest.mark.parametrize("work", WORKS)
 @pytest.mark.slow
 def test_an_interrupt_at_any_time_loses_and_leaves_nothing(quick_folder, work):
     run_script("interrupted_at_times", quick_folder, work, 300)

@@ -1,5 +1,6 @@
 """The engine: bad rows, workers, devices, precision, batches by budget."""
 
+import signal
 import threading
 import warnings
 
@@ -372,6 +373,26 @@ def test_interruptions_of_one_device_end_the_others():
     extractor = TorchFeatureExtractor(module, device=["cpu", "cpu"], batch_size=1)
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         extractor.transform(np.zeros((50, 1)))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
+def test_ctrl_c_ends_all_devices_soon():
+    """The signal comes to the main thread, which only waits meanwhile."""
+
+    class Interrupting(nn.Module):
+        def forward(self, x):
+            if x.any():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            return x
+
+    counting = Counting(Interrupting())
+    extractor = TorchFeatureExtractor(counting, device=["cpu", "cpu"], batch_size=1)
+    X = np.zeros((20_000, 1))
+    X[100] = 1
+    with pytest.raises(KeyboardInterrupt):
+        extractor.transform(X)
+    assert 100 <= counting.tally.rows < 10_000
+    assert len(extractor.transform(X[:3])) == 3
 
 
 def test_depth_of_taps_goes_with_all_of_it(rng):

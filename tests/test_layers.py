@@ -22,6 +22,7 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
         "_memory",
         "_plain",
         "_script_copy",
+        "_threads",
     },
     {"_module_copy", "_precision", "_progress", "_segments", "_select", "_staging"},
     {"_bounds", "cache", "pooling"},

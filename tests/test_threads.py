@@ -10,6 +10,7 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor
+from sklearn_torch_bridge._threads import Threads
 from tests.models import Counting, Doubling, Stateful, Tokens, mlp
 
 N_THREADS = 8
@@ -141,3 +142,45 @@ def test_what_threads_learn_at_once_is_the_same(rng):
     in_threads(work)
     for Z in found:
         np.testing.assert_array_equal(Z, found[0])
+
+
+def test_tasks_give_results_and_errors_and_leave_no_thread():
+    threads = Threads(3)
+    halves = [threads.begin(divmod, number, 2) for number in range(20)]
+    failing = threads.begin(divmod, 1, 0)
+    assert [half() for half in halves] == [divmod(number, 2) for number in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        failing()
+    threads.end()
+    threads.end()
+    assert not [one for one in threading.enumerate() if "_work" in one.name]
+
+
+def test_the_end_drops_what_nobody_has_begun(monkeypatch):
+    begun, held, done = threading.Event(), threading.Event(), []
+    threads = Threads(1)
+    threads.begin(lambda: (begun.set(), held.wait(60)))
+    begun.wait(60)
+    for number in range(5):
+        threads.begin(done.append, number)
+    (only,) = threads._threads
+    wait = only.wait
+    monkeypatch.setattr(only, "wait", lambda: (held.set(), wait()))
+    threads.end()
+    assert held.is_set()
+    assert done == []
+
+
+def test_a_machine_without_a_thread_to_spare_is_an_error(monkeypatch):
+    def refuse(_):
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    extractor = TorchFeatureExtractor(mlp(), device=["cpu", "cpu"], batch_size=2)
+    X = np.ones((9, 4), np.float32)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for options in ({}, {"device": "cpu", "num_workers": 2}):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            extractor.set_params(**options).transform(X)
+    monkeypatch.undo()
+    assert extractor.transform(X).shape[0] == 9
