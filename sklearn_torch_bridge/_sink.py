@@ -102,7 +102,8 @@ class ArraySink:
         if alike:
             # Not `copy_`, which starts threads for it; not `piece.numpy()`, which
             # would lock the storage of a model that returns its own weights.
-            ctypes.memmove(place.ctypes.data, piece.data_ptr(), place.nbytes)
+            values = (ctypes.c_ubyte * place.nbytes).from_address(piece.data_ptr())
+            np.copyto(place, np.ndarray(place.shape, place.dtype, values))
         return alike
 
     def caller_rows(self, rows: Rows) -> Rows:
