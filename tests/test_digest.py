@@ -62,6 +62,11 @@ class Bag(set):
     pass
 
 
+def named(value, **attributes):
+    vars(value).update(attributes)
+    return value
+
+
 DIFFERENT = {
     "None": None,
     "True": True,
@@ -123,7 +128,12 @@ DIFFERENT = {
     "tuple": (1, 2),
     "set": {1, 2},
     "frozenset": frozenset({1, 2}),
+    "set of tuples": {(1, 2), (3, 4)},
+    "set of other tuples": {(1, 4), (3, 2)},
+    "set of sets": {frozenset({1, 2}), frozenset({3})},
+    "set of other sets": {frozenset({1, 3}), frozenset({2})},
     "bag": Bag({1, 2}),
+    "bag with an attribute": named(Bag({1, 2}), label="a"),
     "dict": {"a": 1, "b": 2},
     "dict in another order": {"b": 2, "a": 1},
     "dict swapped": {"a": 2, "b": 1},
@@ -256,6 +266,38 @@ def test_layouts_of_tensors_differ_and_each_is_read():
     assert len(digests) == 2 * len(layouts)
 
 
+def test_tensors_that_wrap_others_count_by_their_parts():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    def parts(*numbers):
+        return [torch.full((2,), float(number)) for number in numbers]
+
+    pairs = [(1, 0), (0, 1), (1, 1), (0, 0)]
+    digests = {digest(TwoTensor(*parts(*pair))) for pair in pairs}
+    digests |= {digest(parts(*pair)) for pair in pairs}
+    assert len(digests) == 2 * len(pairs)
+    assert {digest(TwoTensor(*parts(*pair))) for pair in pairs} < digests
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_packed_weights_count_by_their_values():
+    def packed(values, bias=None):
+        weight = torch.quantize_per_tensor(
+            torch.tensor([values]), 0.5, 0, dtype=torch.qint8
+        )
+        return torch.ops.quantized.linear_prepack(weight, bias)
+
+    variants = [
+        ([1.0, 2.0],),
+        ([1.0, 3.0],),
+        ([1.0, 2.0], torch.ones(1)),
+        ([1.0, 2.0], torch.zeros(1)),
+    ]
+    digests = {digest(packed(*variant)) for variant in variants}
+    assert len(digests) == len(variants)
+    assert {digest(packed(*variant)) for variant in variants} == digests
+
+
 ATOMS = st.one_of(
     st.none(),
     st.booleans(),
@@ -264,13 +306,18 @@ ATOMS = st.one_of(
     st.text("ab1", max_size=2),
     st.binary(max_size=1),
 )
+MEMBERS = st.one_of(
+    ATOMS,
+    st.lists(ATOMS, max_size=2).map(tuple),
+    st.frozensets(ATOMS, max_size=2),
+)
 VALUES = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
         st.lists(inner, max_size=2),
         st.lists(inner, max_size=2).map(tuple),
         st.dictionaries(ATOMS, inner, max_size=2),
-        st.frozensets(ATOMS, max_size=2),
+        st.frozensets(MEMBERS, max_size=2),
     ),
     max_leaves=4,
 )
