@@ -234,6 +234,44 @@ def test_different_values_have_different_digests():
     assert [same for same in names.values() if len(same) > 1] == []
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: None, "bdc8d711444f628babbe781157165269"),
+        (lambda: ..., "19948aedd84ad5d61e88d52853e2c24d"),
+        (lambda: NotImplemented, "c8e91cafc43f9fe41c245854fe5f1641"),
+        (lambda: -17, "74d7aa9a08a52d475a1f8280df2be32e"),
+        (lambda: 0.5, "474a9ed174c474df8abb0b828327a91e"),
+        (lambda: 1 + 2j, "91c28d8b95a2b4fcc241a6e262ebbc61"),
+        (lambda: "text", "83c597b0c6508d5e41e73b97bbd697d4"),
+        (lambda: b"bytes", "89b8e4a481ca2fc23dabc9a7bc3c97f9"),
+        (lambda: bytearray(b"bytes"), "ac298d7add5b106cf2fed4222d5a19a8"),
+        (lambda: torch.float32, "394c23c6457595131326d93f16f43b2a"),
+        (lambda: torch.device("cpu"), "ebbbf1d5a10fa2539a9868cf47b59123"),
+        (lambda: torch.strided, "e654de57e0e2c60ac93c8a4e808a5988"),
+        (lambda: torch.channels_last, "e03390b7ed3067bf8d3902f92a4ef824"),
+        (lambda: ["a", ("b", 1)], "39385e28ef19a4774b8cf65a20d45e74"),
+        (lambda: [[1]] * 2, "929bfa00acc6bf97e72770a5c399c217"),
+        (lambda: {"a": {"b": None}}, "afa702d89767ea67b099999fdab15bde"),
+        (lambda: {1, "a", (2, 3)}, "516eeb4f03094f4063fec58d62e9c3c7"),
+        (lambda: frozenset({1}), "567e92a5a033ec62a3c9d69abfe75579"),
+        (lambda: np.float32(1), "ce2e95e844f9c368722949f996babd55"),
+        (lambda: np.dtype("f4"), "c342e94d61c274730f6afc8c0d9ee65e"),
+        (lambda: np.arange(3, dtype=">i4"), "bb327205230b1b1a750144d3ff7bae32"),
+        (lambda: np.array(["a", None], object), "a18a649b005dc83145af16c913067242"),
+        (lambda: np.array([(1,)], [("a", "i4")]), "0995997703d9423e3b8a9abf07aec345"),
+        (lambda: torch.ones(2, 3), "4b822409a171f0c2cffe5d8a20b2f94e"),
+        (lambda: torch.eye(2).to_sparse(), "06db8bdc9f346b4225997df6ef67c7b2"),
+        (lambda: torch.eye(2).to_sparse_csr(), "d6fbd14f638163e68f91e3b7f7aa0c23"),
+        (lambda: torch.eye(2).to_sparse_csc(), "4c3cd0ebd6259f5b5b9bcd674fc173e9"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse .* in beta:UserWarning")
+def test_digests_are_those_of_earlier_versions(make, expected):
+    """Else no cache that anybody has would be found again."""
+    assert digest(make()).hex()[:32] == expected
+
+
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_a_copy_has_the_same_digest(name):
     value = DIFFERENT[name]

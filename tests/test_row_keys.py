@@ -160,6 +160,32 @@ def test_different_rows_have_different_keys():
     assert [same for same in names.values() if len(same) > 1] == []
 
 
+AS_EVER = {
+    "none": (None, "7661b744c7f54647d8fa9c147ec5e805"),
+    "flag": (True, "74d6c2cb940bc011557144b24707d28c"),
+    "number": (3, "d8f793524fc20a204fdb9377f2b7c55c"),
+    "real": (0.5, "06858de008cce246994c0799420960bb"),
+    "text": ("text", "2cba4f96a53cd3e8c8cef9d9c2081128"),
+    "bytes": (b"bytes", "0c35ca4c21aeb84700bfde99fd4f851a"),
+    "list": (["a", [1, None]], "e3fb858ca8f648aeec8ca4176082d14d"),
+    "tuple": (("a", 1), "a53d01586c0ff73381c5e0c2845c68b6"),
+    "dict": ({"a": 1}, "795cbb19fb886a3721d8d020f28a9294"),
+    "array": (
+        np.arange(6, dtype="f4").reshape(2, 3),
+        "ddd91d23a675de1e8560cde74dd39ea4",
+    ),
+    "objects": (np.array(["a", 1], object), "3640d703b3ea08767bde7b7c4c22e7db"),
+    "texts": (np.array(["a"]), "b5f70119f58c864c3f20b9c146eea672"),
+}
+
+
+@pytest.mark.parametrize("name", AS_EVER)
+def test_keys_are_those_of_earlier_versions(name):
+    """Else no cache that anybody has would be found again."""
+    row, expected = AS_EVER[name]
+    assert row_keys([row], b"f")[0].hex() == expected
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_the_place_of_a_row_and_what_was_done_with_it_do_not_matter(name):
     (key,) = row_keys([ROWS[name]], F)
