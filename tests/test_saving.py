@@ -389,7 +389,16 @@ def with_sparse_buffer():
     return module
 
 
+def with_wrapped_buffer():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    module = nn.Linear(2, 2)
+    module.register_buffer("wrapped", TwoTensor(torch.ones(2), torch.ones(2)))
+    return module
+
+
 UNSTORABLE["sparse"] = (with_sparse_buffer, "'sparse' is not dense")
+UNSTORABLE["wrapped"] = (with_wrapped_buffer, "'wrapped' is a TwoTensor")
 
 
 @pytest.mark.parametrize("name", UNSTORABLE)
