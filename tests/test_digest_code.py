@@ -563,6 +563,17 @@ def test_imports_that_lead_nowhere_count_too():
     assert list(digests()) == found
 
 
+def test_what_is_imported_after_a_module_that_is_missing_counts(helpers):
+    names = {"__name__": "__main__", "__package__": None}
+    body = "from . import part; from users_helpers import clean; return clean"
+    exec(f"def call(): {body}", names)  # noqa: S102 - a text of our own
+    digests = []
+    for text in ("def clean(x): return x", "def clean(x): return -x"):
+        helpers(text)
+        digests.append(digest(names["call"]))
+    assert digests[0] != digests[1]
+
+
 @pytest.mark.usefixtures("libraries_anew")
 def test_a_users_module_named_as_one_of_python_counts_by_its_code(helpers):
     """The folder of a script comes first when it imports."""

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from scipy.sparse import csr_array
 
 from sklearn_torch_bridge._digest import _rows, row_keys, rows_digest
 from sklearn_torch_bridge._errors import ConversionError, FingerprintError
@@ -235,13 +236,23 @@ def test_rows_of_a_memory_map(rng, tmp_path):
     assert row_keys(mapped[::3], F) == row_keys(X[::3], F)
 
 
-def test_large_arrays_are_hashed_in_pieces(rng, monkeypatch):
+@pytest.mark.parametrize(
+    ("n_bytes", "sizes"), [(96, [3, 3, 3, 1]), (127, [3, 3, 3, 1]), (1, [1] * 10)]
+)
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, csr_array])
+def test_large_arrays_are_hashed_in_pieces(rng, monkeypatch, kind, n_bytes, sizes):
     X = rng.standard_normal((10, 4))
     expected = row_keys(X, F)
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 3 * X[0].nbytes)
-    assert row_keys(X, F) == row_keys(torch.from_numpy(X), F) == expected
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 1)
-    assert row_keys(X, F) == row_keys(torch.from_numpy(X), F) == expected
+    found, hash_each = [], _rows._hash_each
+
+    def noted(row_bytes, part, base, memory):
+        found.append(memoryview(memory).nbytes // row_bytes)
+        return hash_each(row_bytes, part, base, memory)
+
+    monkeypatch.setattr(_rows, "_CHUNK_BYTES", n_bytes)
+    monkeypatch.setattr(_rows, "_hash_each", noted)
+    assert row_keys(kind(X), F) == expected
+    assert found == sizes
 
 
 @pytest.mark.parametrize("make", [np.zeros, torch.zeros], ids=["array", "tensor"])
