@@ -238,10 +238,19 @@ class OnAnotherDevice:
         return 2, 0
 
 
+class WithAnArray(OnAnotherDevice):
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(2)
+
+
 class Unwilling:
     def __array__(self, dtype=None, copy=None):
         msg = "not today"
         raise TypeError(msg)
+
+
+def test_who_has_an_array_is_asked_for_that():
+    assert to_numpy(WithAnArray()).tolist() == [1, 1]
 
 
 class TestRefusals:
