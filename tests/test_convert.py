@@ -440,6 +440,20 @@ class TestSharing:
         assert np.shares_memory(array.data, values.numpy())
         assert not array.data.flags.writeable
 
+    @pytest.mark.parametrize(
+        ("starts", "columns"),
+        [([0, 1], [3]), ([0, 1], [-1]), ([0, 2], [0])],
+        ids=["beyond", "negative", "more than there are"],
+    )
+    def test_indices_are_checked_before_they_are_shared(self, starts, columns):
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):
+            starts, columns = (
+                torch.tensor(i, dtype=torch.int32) for i in (starts, columns)
+            )
+            tensor = torch.sparse_csr_tensor(starts, columns, torch.ones(1), (1, 3))
+        with pytest.raises(ValueError, match=r"ind(ex|ices|ptr)"):
+            to_numpy(tensor, copy=False)
+
     def test_copy_is_one_of_three(self):
         with pytest.raises(
             ValueError, match="`copy` must be True, False or None, got 1"
