@@ -271,7 +271,8 @@ class TestStats:
         put(cache, range(5))
         found(cache, [1, 2, 2, 77])
         cache.get_into(keys([3, 78, 79]), np.empty((3, 384), np.float32))
-        assert cache.stats()["hits"], cache.stats()["misses"] == (4, 3)
+        stats = cache.stats()
+        assert (stats["hits"], stats["misses"]) == (4, 3)
         with EmbeddingCache(cache_path) as other:
             assert other.stats()["hits"] == other.stats()["misses"] == 0
 
