@@ -9,6 +9,7 @@ import enum
 import functools
 import io
 import logging
+import math
 import operator
 import pathlib
 import re
@@ -29,7 +30,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_torch_bridge._digest import digest
+from sklearn_torch_bridge._digest import _objects, digest
 from sklearn_torch_bridge._digest._encoder import Encoder
 from sklearn_torch_bridge._errors import FingerprintError
 
@@ -56,6 +57,23 @@ class Slotted:
 
 class Text(str):
     __slots__ = ()
+
+
+class WithSlots:
+    __slots__ = ("length", "size")
+
+    def __init__(self, size):
+        self.size = size
+
+
+class WithState:
+    """Says by itself what counts."""
+
+    def __init__(self, size, memo):
+        self.size, self.memo = size, memo
+
+    def __getstate__(self):
+        return {"size": self.size}
 
 
 class Bag(set):
@@ -156,6 +174,8 @@ DIFFERENT = {
     "dataclass with another field": Options(size=2),
     "dataclass with slots": Slotted(),
     "its other field": Slotted(2),
+    "slots": WithSlots(1),
+    "other slots": WithSlots(2),
     "namespace": types.SimpleNamespace(size=1),
     "namespace of another name": types.SimpleNamespace(length=1),
     "dtype": np.dtype("f4"),
@@ -264,6 +284,26 @@ def test_different_values_have_different_digests():
         (lambda: torch.eye(2).to_sparse(), "06db8bdc9f346b4225997df6ef67c7b2"),
         (lambda: torch.eye(2).to_sparse_csr(), "d6fbd14f638163e68f91e3b7f7aa0c23"),
         (lambda: torch.eye(2).to_sparse_csc(), "4c3cd0ebd6259f5b5b9bcd674fc173e9"),
+        (lambda: range(3), "7ebb1ff05728e6125517bef0aaba425f"),
+        (lambda: slice(3), "204ff192c907ab78811feec65e3b45f9"),
+        (lambda: types.SimpleNamespace(a=1), "26b1c359917b68ed0a7c81d5671d66a4"),
+        (lambda: types.MappingProxyType({"a": 1}), "9410af9135d23e835278354119ba73e8"),
+        (lambda: collections.deque([1], maxlen=2), "c2fe56a1a80e80d346a25559e6cce6bc"),
+        (lambda: collections.OrderedDict(a=1), "f6c559943a5481839f0c8552c3a6f4a7"),
+        (lambda: functools.partial(math.pow, 2.0), "43b3dab5d778973f73e8eb7a099b0120"),
+        (lambda: "1".join, "6726d2423a34990167de536a09e21d23"),
+        (lambda: str.lower, "97bcbbb021ab8578004f1ff34049f81a"),
+        (lambda: dict.fromkeys, "d5fb9a43b359b22f194aba20612bf874"),
+        (lambda: math.sqrt, "4b994d0e357f1fb7328881bb4c9a876e"),
+        (lambda: math, "b064a12ce219eac6810b332bb254c7c2"),
+        (lambda: F.relu, "6a2e6d39d455a4ecdd5b8bfd345bb06c"),
+        (lambda: nn.Identity().forward, "06d937042ae6abb8689370b21d5dcfbe"),
+        (
+            lambda: weakref.ref(collections.OrderedDict),
+            "99b05fc403f202e4c7c53c4ed6ac34f2",
+        ),
+        (lambda: torch.ops.aten.relu.default, "520e7a69749ab7f206f57358d874a96f"),
+        (nn.Identity, "d44b91de8e4eef8ecf82954bcec4d3e8"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Sparse .* in beta:UserWarning")
@@ -315,6 +355,39 @@ def test_tensors_that_wrap_others_count_by_their_parts():
     digests |= {digest(parts(*pair)) for pair in pairs}
     assert len(digests) == 2 * len(pairs)
     assert {digest(TwoTensor(*parts(*pair))) for pair in pairs} < digests
+
+
+class Scaled(torch.Tensor):
+    """Wraps a tensor, with a number that is in none of its parts."""
+
+    @staticmethod
+    def __new__(cls, inner, scale):
+        made = torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.inner, made.scale = inner, scale
+        return made
+
+    def __tensor_flatten__(self):
+        return ["inner"], {"scale": self.scale}
+
+    @classmethod
+    def __torch_dispatch__(cls, func, kinds, args=(), kwargs=None):
+        raise NotImplementedError
+
+
+def test_what_a_wrapping_tensor_adds_to_its_parts_counts():
+    digests = [digest(Scaled(torch.ones(2), scale)) for scale in (1, 2, 1)]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_an_object_may_say_what_its_state_is():
+    assert digest(WithState(1, memo=1)) == digest(WithState(1, memo=2))
+    assert digest(WithState(1, memo=1)) != digest(WithState(2, memo=1))
+
+
+@pytest.mark.parametrize("name", sorted(set().union(*_objects._OF_NO_EFFECT.values())))
+def test_what_has_no_effect_in_a_library_counts_elsewhere(name):
+    one, other = (types.SimpleNamespace(**{name: number}) for number in (1, 2))
+    assert digest(one) != digest(other)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")

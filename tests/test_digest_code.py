@@ -381,6 +381,38 @@ def test_running_a_function_changes_nothing():
     assert digest(one) == before
 
 
+def test_the_class_of_a_class_counts():
+    class Counted(type):
+        """Makes classes that do what others do, and no more."""
+
+    class Lazy(type):
+        def __call__(cls, *args):
+            return lambda: super().__call__(*args)
+
+    makers = [type, Counted, Lazy]
+    digests = {digest(make("Made", (), {"size": 1})) for make in makers}
+    assert len(digests) == len(makers)
+    assert digest(Lazy("Made", (), {"size": 1})) in digests
+
+
+def test_only_what_a_class_writes_to_itself_is_its_working_state():
+    def made(size):
+        class Writing:
+            def __call__(self, x):
+                Base.size = x
+                Writing.calls += 1
+                return x
+
+        Writing.size, Writing.calls = size, 0
+        return Writing
+
+    one = made(1)
+    before = digest(one)
+    assert digest(made(2)) != before
+    one.calls = 7
+    assert digest(one) == before
+
+
 def test_names_that_lead_nowhere_count_too():
     def one():
         return nowhere + np.nowhere  # noqa: F821 - that is the point
@@ -571,6 +603,25 @@ def test_what_is_imported_after_a_module_that_is_missing_counts(helpers):
     for text in ("def clean(x): return x", "def clean(x): return -x"):
         helpers(text)
         digests.append(digest(names["call"]))
+    assert digests[0] != digests[1]
+
+
+def test_what_is_imported_from_beside_a_module_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    package = tmp_path / "users_folder"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "def call(x):\n    from .part import clean\n    return clean(x)\n"
+    )
+    digests = []
+    for text in ("def clean(x): return x", "def clean(x): return -x"):
+        (package / "part.py").write_text(text)
+        for name in ("users_folder", "users_folder.part"):
+            monkeypatch.setitem(sys.modules, name, None)
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        digests.append(digest(importlib.import_module("users_folder").call))
     assert digests[0] != digests[1]
 
 

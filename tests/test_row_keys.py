@@ -361,6 +361,10 @@ def test_sparse_rows_are_refused():
 
 
 @given(st.lists(st.text("ab", max_size=2), max_size=3))
+def test_without_a_fingerprint_the_digest_of_rows_is_that_of_an_empty_one(texts):
+    assert rows_digest(texts) == rows_digest(texts, b"")
+
+
 def test_the_digest_of_all_rows_is_that_of_their_sequence(texts):
     assert rows_digest(texts) == rows_digest(tuple(texts))
     assert rows_digest(texts) != rows_digest([*texts, ""])
