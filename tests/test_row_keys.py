@@ -310,10 +310,15 @@ def test_an_image_has_one_key_lazily_loaded_or_not(tmp_path):
         assert row_keys([lazy], F) == row_keys([image(fill=(1, 2, 3))], F)
 
 
-def test_all_frames_of_an_animation_count(tmp_path):
-    frames = [image("L", fill=fill) for fill in (0, 100, 200)]
-    for name, rest in (("a.gif", frames[1:]), ("b.gif", frames[:0:-1])):
-        frames[0].save(tmp_path / name, save_all=True, append_images=rest)
+@pytest.mark.parametrize(
+    ("fills", "other_fills"),
+    [([100, 200], [200, 100]), ([100], [200])],
+    ids=["three", "two"],
+)
+def test_all_frames_of_an_animation_count(tmp_path, fills, other_fills):
+    for name, rest in (("a.gif", fills), ("b.gif", other_fills)):
+        frames = [image("L", fill=fill) for fill in (0, *rest)]
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "a.gif") as one, Image.open(tmp_path / "b.gif") as other:
         one.seek(1)
         keys = row_keys([one, other], F)
