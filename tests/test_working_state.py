@@ -1,5 +1,6 @@
 """What a forward writes to by itself is no part of what it computes."""
 
+import types
 from collections import Counter as Counts
 from collections import deque
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
-from sklearn_torch_bridge._digest import digest, fingerprint_module
+from sklearn_torch_bridge._digest import _changes, digest, fingerprint_module
 from sklearn_torch_bridge._digest._changes import changed_attributes, changed_names
 from tests.models import Counting, Returning
 
@@ -142,6 +143,23 @@ def writes_to_its_own(x):
 )
 def test_what_code_writes_to_is_found(function, expected):
     assert changed_names(function.__code__) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("LOAD_FAST_LOAD_FAST", [("log",), ("top",), ("a",), ("b",)]),
+        ("LOAD_FAST_BORROW_LOAD_FAST_BORROW", [("log",), ("top",), ("a",), ("b",)]),
+        ("STORE_FAST_LOAD_FAST", [("log",), ("b",)]),
+        ("STORE_FAST_STORE_FAST", []),
+    ],
+)
+def test_two_steps_in_one_are_followed(name, expected):
+    """As Python 3.13 and later write them; so `self.last = x` loads both at once."""
+    stack = [("log",), ("top",)]
+    step = types.SimpleNamespace(opname=name, argval=("a", "b"))
+    _changes._move(stack, step)
+    assert stack == expected
 
 
 MUTATORS = [
