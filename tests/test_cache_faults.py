@@ -170,6 +170,16 @@ class TestInterrupts:
             put(other, range(2, 12))
         assert found(cache, range(12)) == list(range(1, 12))
 
+    def test_a_prune_is_whole_or_not_at_all(self, cache, monkeypatch):
+        def interrupt(*args):
+            raise KeyboardInterrupt
+
+        put(cache, range(4))
+        monkeypatch.setattr(_statements, "_last_to_go", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.prune(older_than_seconds=0, max_bytes=0)
+        assert found(cache, range(4)) == [0, 1, 2, 3]
+
     @pytest.mark.parametrize("new_file", [False, True])
     def test_at_every_call(self, quick_folder, new_file):
         """Whole puts only, wherever it strikes, and nothing stays locked or open."""
