@@ -171,7 +171,7 @@ class TestInterrupts:
         assert found(cache, range(12)) == list(range(1, 12))
 
     def test_a_prune_is_whole_or_not_at_all(self, cache, monkeypatch):
-        def interrupt(*args):
+        def interrupt(*_):
             raise KeyboardInterrupt
 
         put(cache, range(4))
