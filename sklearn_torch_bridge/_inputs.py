@@ -132,7 +132,7 @@ def as_rows(X: Any) -> list[Any]:
 
 
 def stack_tensors(tensors: Sequence[Any]) -> torch.Tensor:
-    """Put tensors of one shape, one a row, into one."""
+    """Put rows that `kind_of` calls tensors, all of one shape, into one."""
     for row, tensor in enumerate(tensors):
         if not isinstance(tensor, torch.Tensor):
             msg = (
@@ -140,13 +140,6 @@ def stack_tensors(tensors: Sequence[Any]) -> torch.Tensor:
                 f"{type(tensor).__name__}."
             )
             raise TypeError(msg)
-        if tensor.shape != tensors[0].shape:
-            msg = (
-                "`X` must hold tensors of one shape, but row 0 has "
-                f"{tuple(tensors[0].shape)} and row {row} has {tuple(tensor.shape)}. "
-                "Pad them, or give a `preprocess` that does."
-            )
-            raise ValueError(msg)
     return torch.stack([tensor.detach() for tensor in tensors])
 
 

@@ -112,6 +112,29 @@ def test_threads_draw_every_row_once():
     assert sorted(itertools.chain(*drawn)) == list(range(5_000))
 
 
+@pytest.mark.parametrize(
+    "use",
+    [Batches.draw, lambda b: b.put_back(slice(0, 2)), Batches.stop],
+    ids=["draw", "put_back", "stop"],
+)
+def test_what_is_left_is_only_touched_under_the_lock(use):
+    """The thread test above cannot show it: within one bytecode no thread changes."""
+    batches = Batches(9, 2)
+
+    class Guarded(list):
+        def __getattribute__(self, name):
+            assert batches._lock.locked()
+            return super().__getattribute__(name)
+
+        def __bool__(self):
+            assert batches._lock.locked()
+            return bool(len(self))
+
+    batches._left = Guarded(batches._left)
+    use(batches)
+    assert not batches._lock.locked()
+
+
 def test_nothing_is_drawn_after_a_stop():
     batches = Batches(9, 2)
     batches.draw()
@@ -129,10 +152,21 @@ def test_batches_drawn_before_are_known_to_be_too_large():
     assert count_rows(batches.draw()) == 8
 
 
-def test_a_single_row_cannot_be_halved():
+@pytest.mark.parametrize(
+    ("n_rows", "expected"), [(1, False), (2, True), (3, True)], ids=str
+)
+def test_only_more_than_one_row_is_too_large(n_rows, expected):
+    batches = Batches(3, 3, np.array([9, 9, 9]), most=4)
+    assert batches.is_too_large(np.arange(n_rows)) is expected
+
+
+@pytest.mark.parametrize("rows", [slice(1, 2), np.array([1])], ids=["run", "indices"])
+@pytest.mark.parametrize("take_back", [Batches.halve, Batches.split])
+def test_a_single_row_is_neither_halved_nor_split(take_back, rows):
     batches = Batches(3, 1)
-    assert not batches.halve(slice(1, 2))
-    assert not batches.halve(np.array([1]))
+    assert take_back(batches, rows) is False
+    assert batches.most is None
+    assert sum(map(count_rows, batches)) == 3
 
 
 def test_a_batch_never_has_more_elements_than_fit():
@@ -147,9 +181,10 @@ def test_a_batch_never_has_more_elements_than_fit():
         ([4], "row 4"),
         ([2, 1, 3], "rows 1 to 3"),
         ([9, 1], "rows 1, 9"),
+        ([9, 1, 5, 7, 30], "rows 1, 5, 7, 9, 30"),
         ([9, 1, 5, 7, 30, 21], "rows 1, 5, 7, 9, 21, ... (6 rows)"),
     ],
-    ids=["one", "run", "few", "many"],
+    ids=["one", "run", "few", "five", "many"],
 )
 def test_rows_are_named_shortly(rows, words):
     assert describe_rows(np.array(rows)) == words

@@ -271,9 +271,22 @@ class TestStats:
         put(cache, range(5))
         found(cache, [1, 2, 2, 77])
         cache.get_into(keys([3, 78, 79]), np.empty((3, 384), np.float32))
-        assert cache.stats()["hits"], cache.stats()["misses"] == (4, 3)
+        stats = cache.stats()
+        assert (stats["hits"], stats["misses"]) == (4, 3)
         with EmbeddingCache(cache_path) as other:
             assert other.stats()["hits"] == other.stats()["misses"] == 0
+
+    def test_they_are_counted_by_one_thread_at_a_time(self, cache_path):
+        class Guarded(EmbeddingCache):
+            def __setattr__(self, name, value):
+                is_counted = name in ("_hits", "_misses") and name in vars(self)
+                assert not is_counted or _pool.gate._is_owned()
+                super().__setattr__(name, value)
+
+        with Guarded(cache_path) as cache:
+            put(cache, range(5))
+            found(cache, [1, 2, 77])
+            assert cache.stats()["hits"] == 2
 
     def test_rows_bytes_and_models_are_those_of_the_file(self, cache, cache_path):
         put(cache, range(5), model=b"one")

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import cache_rows
 from cache_rows import found, keys, put, vectors
 from sklearn_torch_bridge import (
     CacheError,
     CacheWarning,
     EmbeddingCache,
 )
-from sklearn_torch_bridge.cache import _pool, _statements, _store
+from sklearn_torch_bridge.cache import _faults, _pool, _statements, _store
 
 pytestmark = pytest.mark.faults
 
@@ -102,6 +103,7 @@ class TestLocks:
             put(cache, [2])
         put(cache, [3])
         assert len(caught) == 1
+        assert caught[0].filename == cache_rows.__file__  # where it was asked to
         assert found(cache, [1, 2, 3]) == [1]
         locked.execute("ROLLBACK")
         put(cache, [2])
@@ -149,7 +151,51 @@ class TestLocks:
         assert found(cache, [1]) == [1]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("so much"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "so odd")],
+    ids=["size", "text"],
+)
+def test_what_a_damaged_file_brings_python_to_say_is_explained(error):
+    assert _faults.explain(error).endswith("process uses it; it will be made anew.")
+
+
+def test_a_fork_finds_and_leaves_no_connection_locked(cache):
+    put(cache, [1])
+    for _ in range(2):
+        _pool._before_fork()
+        _pool.gate.release()
+        assert not any(one.lock.locked() for one in list(_pool._opened))
+    assert found(cache, [1]) == [1]
+
+
 class TestInterrupts:
+    @pytest.mark.parametrize(
+        ("error", "begin", "is_open"),
+        [
+            (KeyboardInterrupt, "SELECT 1", False),
+            (sqlite3.OperationalError, "SELECT 1", True),
+            (sqlite3.OperationalError, "BEGIN", False),
+        ],
+        ids=["interrupt", "fault", "fault in a transaction"],
+    )
+    def test_a_connection_is_kept_after_a_fault_of_the_file_alone(
+        self, cache, error, begin, is_open
+    ):
+        lent = []
+
+        def use():
+            with cache._store._connection(create=False) as connection:
+                lent.append(connection)
+                connection.execute(begin)
+                raise error
+
+        put(cache, [1])
+        with pytest.raises(error, match=r"^$"):
+            use()
+        assert [connection.is_open for connection in lent] == [is_open]
+        assert found(cache, [1]) == [1]
+
     @pytest.mark.parametrize("row", [0, 1, 9])
     def test_a_put_is_whole_or_not_at_all(self, cache, monkeypatch, row):
         put(cache, [1])
@@ -169,6 +215,16 @@ class TestInterrupts:
         with EmbeddingCache(cache.path) as other:
             put(other, range(2, 12))
         assert found(cache, range(12)) == list(range(1, 12))
+
+    def test_a_prune_is_whole_or_not_at_all(self, cache, monkeypatch):
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        put(cache, range(4))
+        monkeypatch.setattr(_statements, "_last_to_go", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.prune(older_than_seconds=0, max_bytes=0)
+        assert found(cache, range(4)) == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("new_file", [False, True])
     def test_at_every_call(self, quick_folder, new_file):

@@ -10,7 +10,7 @@ import pytest
 
 from cache_rows import change_file, found, keys, put, vectors
 from sklearn_torch_bridge import CacheError, EmbeddingCache
-from sklearn_torch_bridge.cache import _file
+from sklearn_torch_bridge.cache import _file, _pool
 
 
 def mode(path):
@@ -239,8 +239,13 @@ def test_what_is_no_cache_is_an_error_and_stays(cache_path, kind, words, use):
     held = write_foreign(cache_path, kind)
     before = {file: file.read_bytes() for file in cache_path.parent.iterdir()}
     cache = EmbeddingCache(cache_path)
-    with pytest.raises(CacheError, match=f"{words}.*left as it is; give another path"):
+    words = f"{words}.*left as it is; give another path"
+    with pytest.raises(CacheError, match=words) as failure:
         use(cache)
+    # A fork would wait for a connection that is locked, as long as it lives: here in
+    # the frames of the error.
+    assert not any(connection.lock.locked() for connection in list(_pool._opened))
+    del failure
     cache.close()
     assert {file: file.read_bytes() for file in cache_path.parent.iterdir()} == before
     if held:

@@ -80,8 +80,9 @@ def test_columns_are_not_written_to(columns):
         np.testing.assert_array_equal(column, before[name])
 
 
-def test_columns_without_rows_have_the_width(columns):
-    nothing = {name: column[:0] for name, column in columns.items()}
+@pytest.mark.parametrize("dress", [np.asarray, torch.tensor], ids=["array", "tensor"])
+def test_columns_without_rows_have_the_width(columns, dress):
+    nothing = {name: dress(column[:0]) for name, column in columns.items()}
     assert TorchFeatureExtractor(TwoInputs()).transform(nothing).shape == (0, 4)
 
 

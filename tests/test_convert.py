@@ -12,7 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_torch_bridge import ConversionError, OutputError, to_numpy
+from sklearn_torch_bridge import (
+    ConversionError,
+    OutputError,
+    _join,
+    _strided,
+    to_numpy,
+)
 from sklearn_torch_bridge._convert import numpy_dtype, to_tensor, write_rows
 from tests import strategies
 from tests.kinds import KINDS, PAGE, rendered
@@ -158,6 +164,170 @@ class TestProperties:
         assert torch.equal(back, tensor)
 
 
+# By way: what is called for each piece, and how its values are asked for.
+WAYS = {
+    "copied": ((torch.Tensor, "copy_"), torch.float32, to_numpy),
+    "checked": (
+        (_strided, "cast_into"),
+        torch.float64,
+        lambda t: to_numpy(t, dtype="float32"),
+    ),
+    "stacked": ((_join, "fill"), torch.float32, lambda t: to_numpy(list(t))),
+}
+
+
+class TestPieces:
+    """What is large goes in pieces of at most so many values, or of single rows."""
+
+    @pytest.fixture(autouse=True)
+    def limits(self, monkeypatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+        monkeypatch.setattr(_strided, "SERIAL_LIMIT", 6)
+        monkeypatch.setattr(_join, "SERIAL_LIMIT", 6)
+        monkeypatch.setattr(_strided, "_WORTH_WAITING", 60)
+
+    @pytest.mark.parametrize(
+        ("way", "layout", "shape", "sizes"),
+        [
+            ("copied", "contiguous", (6,), [6]),
+            ("copied", "contiguous", (7,), [6, 1]),
+            ("copied", "contiguous", (4, 3), [6, 6]),
+            ("copied", "contiguous", (59,), [*[6] * 9, 5]),
+            ("copied", "contiguous", (60,), [60]),
+            ("copied", "transposed", (8, 2), [6, 6, 4]),
+            ("copied", "transposed", (2, 7), [7, 7]),
+            ("checked", "contiguous", (), [1]),
+            ("checked", "contiguous", (13,), [6, 6, 1]),
+            ("checked", "transposed", (8, 2), [6, 6, 4]),
+            ("checked", "transposed", (2, 7), [7, 7]),
+            ("checked", "contiguous", (8, 0), [0, 0]),
+            ("stacked", "contiguous", (13,), [6, 6, 1]),
+            ("stacked", "contiguous", (8, 2), [6, 6, 4]),
+            ("stacked", "contiguous", (2, 7), [7, 7]),
+            ("stacked", "contiguous", (8, 0), [0, 0]),
+        ],
+    )
+    def test_pieces_hold_every_value_and_are_as_few_as_may_be(
+        self, monkeypatch, way, layout, shape, sizes
+    ):
+        (owner, name), dtype, convert = WAYS[way]
+        values = torch.arange(1.0, 1 + int(np.prod(shape)), dtype=dtype)
+        tensor = strategies.LAYOUTS[layout](values.reshape(shape))
+        found, function = [], getattr(owner, name)
+
+        def noted(out, values):
+            found.append(int(np.prod(out.shape)))
+            return function(out, values)
+
+        monkeypatch.setattr(owner, name, noted)
+        assert convert(tensor).tolist() == tensor.tolist()
+        assert found == sizes
+
+    def test_a_single_thread_waits_for_no_other(self, monkeypatch):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+        self.test_pieces_hold_every_value_and_are_as_few_as_may_be(
+            monkeypatch, "copied", "contiguous", (59,), [59]
+        )
+
+
+class OnAnotherDevice:
+    def __dlpack__(self):
+        pytest.fail("asked for memory that no array can hold")
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+class WithAnArray(OnAnotherDevice):
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(2)
+
+
+class Unwilling:
+    def __array__(self, dtype=None, copy=None):
+        msg = "not today"
+        raise TypeError(msg)
+
+
+def test_who_has_an_array_is_asked_for_that():
+    assert to_numpy(WithAnArray()).tolist() == [1, 1]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("obj", "kind", "says"),
+        [
+            (OnAnotherDevice(), ConversionError, "a OnAnotherDevice is not on the CPU"),
+            (Unwilling(), ConversionError, "no array on the CPU: not today"),
+            ([[1, 2], [3]], ValueError, "row 0 has 2, row 1 has 1. Pad or pool"),
+            ([[1, 2], 3], ValueError, "row 0 has 2, row 1 has 1. Pad or pool"),
+            ([[[1], [1, 2]]] * 2, ValueError, "the rows have no common shape"),
+            ([torch.ones(1), "a"], ConversionError, "a str of dtype <U1 in a list"),
+            ([torch.ones(1), [[1], [1, 2]]], ConversionError, "a list in a list of"),
+            ([torch.ones(1), torch.ones(2)], ValueError, r"row 0 has \(1,\), row 1"),
+            (
+                [torch.ones(1, 2), torch.ones(2, 3)],
+                ValueError,
+                r"batch 0 has \(1, 2\), batch 1 has \(2, 3\)",
+            ),
+            ([torch.ones(1, 2), torch.ones(2)], ValueError, "batch 0 .* batch 1 has"),
+        ],
+        ids=[
+            *("device", "type error", "ragged", "ragged scalar", "ragged inside"),
+            *("str", "ragged among tensors", "rows", "batches", "batch and row"),
+        ],
+    )
+    def test_what_is_no_array_is_refused_and_named(self, obj, kind, says):
+        with pytest.raises(kind, match=says):
+            to_numpy(obj)
+
+
+SPARSE = {
+    **strategies.SPARSE_LAYOUTS,
+    "scipy csr": lambda tensor: sp.csr_array(tensor.numpy()),
+    "scipy csc": lambda tensor: sp.csc_array(tensor.numpy()),
+    "scipy coo": lambda tensor: sp.coo_array(tensor.numpy()),
+}
+
+
+@pytest.mark.parametrize("make", SPARSE.values(), ids=SPARSE)
+class TestSparse:
+    def test_values_are_narrowed(self, make):
+        tensor = torch.tensor([[0.5, 0.0], [0.0, 3.0]], dtype=torch.float64)
+        array = to_numpy(make(tensor), dtype="float32")
+        assert array.dtype == np.float32
+        assert array.toarray().tolist() == tensor.tolist()
+
+    def test_a_value_that_does_not_fit_is_an_error(self, make):
+        tensor = torch.full((1, 2), 1e300, dtype=torch.float64)
+        with pytest.raises(ValueError, match=r"must hold every value, .* 1e\+300"):
+            to_numpy(make(tensor), dtype="float32")
+
+    def test_scipy_has_no_float16(self, make):
+        with pytest.raises(ValueError, match=r"one that SciPy has .* got 'float16'"):
+            to_numpy(make(torch.eye(2)), dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "dtype"), [(2**31 - 1, np.int32), (2**31, np.int64)], ids=str
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda size: torch.sparse_coo_tensor([[0], [size - 1]], [2.0], (1, size)),
+        lambda size: torch.sparse_csr_tensor([0, 1], [size - 1], [2.0], (1, size)),
+        lambda size: sp.csr_array(([2.0], [size - 1], [0, 1]), (1, size)),
+    ],
+    ids=["coo", "csr", "scipy"],
+)
+def test_indices_are_int32_as_long_as_they_fit(make, n_columns, dtype):
+    with torch.sparse.check_sparse_tensor_invariants():
+        array = to_numpy(make(n_columns))
+    assert array.shape == (1, n_columns)
+    assert array.indices.tolist() == [n_columns - 1]
+    assert array.indices.dtype == dtype
+
+
 class TestOwnership:
     @pytest.mark.parametrize(
         "make",
@@ -269,6 +439,20 @@ class TestSharing:
         array = to_numpy(tensor, copy=False)
         assert np.shares_memory(array.data, values.numpy())
         assert not array.data.flags.writeable
+
+    @pytest.mark.parametrize(
+        ("starts", "columns"),
+        [([0, 1], [3]), ([0, 1], [-1]), ([0, 2], [0])],
+        ids=["beyond", "negative", "more than there are"],
+    )
+    def test_indices_are_checked_before_they_are_shared(self, starts, columns):
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):
+            starts, columns = (
+                torch.tensor(i, dtype=torch.int32) for i in (starts, columns)
+            )
+            tensor = torch.sparse_csr_tensor(starts, columns, torch.ones(1), (1, 3))
+        with pytest.raises(ValueError, match=r"ind(ex|ices|ptr)"):
+            to_numpy(tensor, copy=False)
 
     def test_copy_is_one_of_three(self):
         with pytest.raises(

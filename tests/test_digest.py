@@ -9,6 +9,7 @@ import enum
 import functools
 import io
 import logging
+import math
 import operator
 import pathlib
 import re
@@ -29,7 +30,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_torch_bridge._digest import digest
+from sklearn_torch_bridge._digest import _objects, digest
 from sklearn_torch_bridge._digest._encoder import Encoder
 from sklearn_torch_bridge._errors import FingerprintError
 
@@ -58,8 +59,30 @@ class Text(str):
     __slots__ = ()
 
 
+class WithSlots:
+    __slots__ = ("length", "size")
+
+    def __init__(self, size):
+        self.size = size
+
+
+class WithState:
+    """Says by itself what counts."""
+
+    def __init__(self, size, memo):
+        self.size, self.memo = size, memo
+
+    def __getstate__(self):
+        return {"size": self.size}
+
+
 class Bag(set):
     pass
+
+
+def named(value, **attributes):
+    vars(value).update(attributes)
+    return value
 
 
 DIFFERENT = {
@@ -123,7 +146,12 @@ DIFFERENT = {
     "tuple": (1, 2),
     "set": {1, 2},
     "frozenset": frozenset({1, 2}),
+    "set of tuples": {(1, 2), (3, 4)},
+    "set of other tuples": {(1, 4), (3, 2)},
+    "set of sets": {frozenset({1, 2}), frozenset({3})},
+    "set of other sets": {frozenset({1, 3}), frozenset({2})},
     "bag": Bag({1, 2}),
+    "bag with an attribute": named(Bag({1, 2}), label="a"),
     "dict": {"a": 1, "b": 2},
     "dict in another order": {"b": 2, "a": 1},
     "dict swapped": {"a": 2, "b": 1},
@@ -146,6 +174,8 @@ DIFFERENT = {
     "dataclass with another field": Options(size=2),
     "dataclass with slots": Slotted(),
     "its other field": Slotted(2),
+    "slots": WithSlots(1),
+    "other slots": WithSlots(2),
     "namespace": types.SimpleNamespace(size=1),
     "namespace of another name": types.SimpleNamespace(length=1),
     "dtype": np.dtype("f4"),
@@ -224,6 +254,64 @@ def test_different_values_have_different_digests():
     assert [same for same in names.values() if len(same) > 1] == []
 
 
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: None, "bdc8d711444f628babbe781157165269"),
+        (lambda: ..., "19948aedd84ad5d61e88d52853e2c24d"),
+        (lambda: NotImplemented, "c8e91cafc43f9fe41c245854fe5f1641"),
+        (lambda: -17, "74d7aa9a08a52d475a1f8280df2be32e"),
+        (lambda: 0.5, "474a9ed174c474df8abb0b828327a91e"),
+        (lambda: 1 + 2j, "91c28d8b95a2b4fcc241a6e262ebbc61"),
+        (lambda: "text", "83c597b0c6508d5e41e73b97bbd697d4"),
+        (lambda: b"bytes", "89b8e4a481ca2fc23dabc9a7bc3c97f9"),
+        (lambda: bytearray(b"bytes"), "ac298d7add5b106cf2fed4222d5a19a8"),
+        (lambda: torch.float32, "394c23c6457595131326d93f16f43b2a"),
+        (lambda: torch.device("cpu"), "ebbbf1d5a10fa2539a9868cf47b59123"),
+        (lambda: torch.strided, "e654de57e0e2c60ac93c8a4e808a5988"),
+        (lambda: torch.channels_last, "e03390b7ed3067bf8d3902f92a4ef824"),
+        (lambda: ["a", ("b", 1)], "39385e28ef19a4774b8cf65a20d45e74"),
+        (lambda: [[1]] * 2, "929bfa00acc6bf97e72770a5c399c217"),
+        (lambda: {"a": {"b": None}}, "afa702d89767ea67b099999fdab15bde"),
+        (lambda: {1, "a", (2, 3)}, "516eeb4f03094f4063fec58d62e9c3c7"),
+        (lambda: frozenset({1}), "567e92a5a033ec62a3c9d69abfe75579"),
+        (lambda: np.float32(1), "ce2e95e844f9c368722949f996babd55"),
+        (lambda: np.dtype("f4"), "c342e94d61c274730f6afc8c0d9ee65e"),
+        (lambda: np.arange(3, dtype=">i4"), "bb327205230b1b1a750144d3ff7bae32"),
+        (lambda: np.array(["a", None], object), "a18a649b005dc83145af16c913067242"),
+        (lambda: np.array([(1,)], [("a", "i4")]), "0995997703d9423e3b8a9abf07aec345"),
+        (lambda: torch.ones(2, 3), "4b822409a171f0c2cffe5d8a20b2f94e"),
+        (lambda: torch.eye(2).to_sparse(), "06db8bdc9f346b4225997df6ef67c7b2"),
+        (lambda: torch.eye(2).to_sparse_csr(), "d6fbd14f638163e68f91e3b7f7aa0c23"),
+        (lambda: torch.eye(2).to_sparse_csc(), "4c3cd0ebd6259f5b5b9bcd674fc173e9"),
+        (lambda: range(3), "7ebb1ff05728e6125517bef0aaba425f"),
+        (lambda: slice(3), "204ff192c907ab78811feec65e3b45f9"),
+        (lambda: types.SimpleNamespace(a=1), "26b1c359917b68ed0a7c81d5671d66a4"),
+        (lambda: types.MappingProxyType({"a": 1}), "9410af9135d23e835278354119ba73e8"),
+        (lambda: collections.deque([1], maxlen=2), "c2fe56a1a80e80d346a25559e6cce6bc"),
+        (lambda: collections.OrderedDict(a=1), "f6c559943a5481839f0c8552c3a6f4a7"),
+        (lambda: functools.partial(math.pow, 2.0), "43b3dab5d778973f73e8eb7a099b0120"),
+        (lambda: "1".join, "6726d2423a34990167de536a09e21d23"),
+        (lambda: str.lower, "97bcbbb021ab8578004f1ff34049f81a"),
+        (lambda: dict.fromkeys, "d5fb9a43b359b22f194aba20612bf874"),
+        (lambda: math.sqrt, "4b994d0e357f1fb7328881bb4c9a876e"),
+        (lambda: math, "b064a12ce219eac6810b332bb254c7c2"),
+        (lambda: F.relu, "6a2e6d39d455a4ecdd5b8bfd345bb06c"),
+        (lambda: nn.Identity().forward, "06d937042ae6abb8689370b21d5dcfbe"),
+        (
+            lambda: weakref.ref(collections.OrderedDict),
+            "99b05fc403f202e4c7c53c4ed6ac34f2",
+        ),
+        (lambda: torch.ops.aten.relu.default, "520e7a69749ab7f206f57358d874a96f"),
+        (nn.Identity, "d44b91de8e4eef8ecf82954bcec4d3e8"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse .* in beta:UserWarning")
+def test_digests_are_those_of_earlier_versions(make, expected):
+    """Else no cache that anybody has would be found again."""
+    assert digest(make()).hex()[:32] == expected
+
+
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_a_copy_has_the_same_digest(name):
     value = DIFFERENT[name]
@@ -256,6 +344,71 @@ def test_layouts_of_tensors_differ_and_each_is_read():
     assert len(digests) == 2 * len(layouts)
 
 
+def test_tensors_that_wrap_others_count_by_their_parts():
+    from torch.testing._internal.two_tensor import TwoTensor
+
+    def parts(*numbers):
+        return [torch.full((2,), float(number)) for number in numbers]
+
+    pairs = [(1, 0), (0, 1), (1, 1), (0, 0)]
+    digests = {digest(TwoTensor(*parts(*pair))) for pair in pairs}
+    digests |= {digest(parts(*pair)) for pair in pairs}
+    assert len(digests) == 2 * len(pairs)
+    assert {digest(TwoTensor(*parts(*pair))) for pair in pairs} < digests
+
+
+class Scaled(torch.Tensor):
+    """Wraps a tensor, with a number that is in none of its parts."""
+
+    @staticmethod
+    def __new__(cls, inner, scale):
+        made = torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.inner, made.scale = inner, scale
+        return made
+
+    def __tensor_flatten__(self):
+        return ["inner"], {"scale": self.scale}
+
+    @classmethod
+    def __torch_dispatch__(cls, func, kinds, args=(), kwargs=None):
+        raise NotImplementedError
+
+
+def test_what_a_wrapping_tensor_adds_to_its_parts_counts():
+    digests = [digest(Scaled(torch.ones(2), scale)) for scale in (1, 2, 1)]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_an_object_may_say_what_its_state_is():
+    assert digest(WithState(1, memo=1)) == digest(WithState(1, memo=2))
+    assert digest(WithState(1, memo=1)) != digest(WithState(2, memo=1))
+
+
+@pytest.mark.parametrize("name", sorted(set().union(*_objects._OF_NO_EFFECT.values())))
+def test_what_has_no_effect_in_a_library_counts_elsewhere(name):
+    one, other = (types.SimpleNamespace(**{name: number}) for number in (1, 2))
+    assert digest(one) != digest(other)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_packed_weights_count_by_their_values():
+    def packed(values, bias=None):
+        weight = torch.quantize_per_tensor(
+            torch.tensor([values]), 0.5, 0, dtype=torch.qint8
+        )
+        return torch.ops.quantized.linear_prepack(weight, bias)
+
+    variants = [
+        ([1.0, 2.0],),
+        ([1.0, 3.0],),
+        ([1.0, 2.0], torch.ones(1)),
+        ([1.0, 2.0], torch.zeros(1)),
+    ]
+    digests = {digest(packed(*variant)) for variant in variants}
+    assert len(digests) == len(variants)
+    assert {digest(packed(*variant)) for variant in variants} == digests
+
+
 ATOMS = st.one_of(
     st.none(),
     st.booleans(),
@@ -264,13 +417,18 @@ ATOMS = st.one_of(
     st.text("ab1", max_size=2),
     st.binary(max_size=1),
 )
+MEMBERS = st.one_of(
+    ATOMS,
+    st.lists(ATOMS, max_size=2).map(tuple),
+    st.frozensets(ATOMS, max_size=2),
+)
 VALUES = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
         st.lists(inner, max_size=2),
         st.lists(inner, max_size=2).map(tuple),
         st.dictionaries(ATOMS, inner, max_size=2),
-        st.frozensets(ATOMS, max_size=2),
+        st.frozensets(MEMBERS, max_size=2),
     ),
     max_leaves=4,
 )

@@ -5,6 +5,7 @@ import functools
 import importlib
 import itertools
 import json
+import math
 import os
 import random
 import socket
@@ -132,6 +133,10 @@ EQUAL = {
         lambda: lambda x: x in {"c", "b", "a"},
     ),
     "a set in another order": (lambda: {"a", "b"}, lambda: {"b", "a"}),
+    "a set of tuples in another order": (
+        lambda: {(word,): None for word in "abcdefgh"}.keys() | set(),
+        lambda: {(word,): None for word in "hgfedcba"}.keys() | set(),
+    ),
     "attributes in another order": (
         lambda: types.SimpleNamespace(a=1, b=2),
         lambda: types.SimpleNamespace(b=2, a=1),
@@ -177,6 +182,10 @@ UNEQUAL = {
     "a set for a tuple": (lambda x: x in (1, 2), lambda x: x in {1, 2}),
     "a tuple of tuples": (lambda: ((1,), 2), lambda: ((1, 2),)),
     "the sign of nought": (lambda: 0.0, lambda: -0.0),
+    "an imaginary constant": (lambda: 1 + 2j, lambda: 1 + 3j),
+    "a real part": (lambda: 1 + 2j, lambda: 3 + 2j),
+    "a complex nought": (lambda: 0j, lambda: 0.0),
+    "a code object": (ten_lines_up.__code__, (lambda x: 3 * x).__code__),
     "an operator": (lambda x: x + 1, lambda x: x - 1),
     "an attribute": (lambda x: x.mean(), lambda x: x.sum()),
     "a keyword": (lambda x: x.mean(dim=0), lambda x: x.mean(axis=0)),
@@ -255,6 +264,16 @@ def test_of_code_what_it_does_counts(field, counts):
         | {field: new}
     )
     assert (code_digest.__wrapped__(changed) != code_digest(code)) == counts
+
+
+def test_slices_may_be_constants():
+    """The compiler makes them from Python 3.14 on."""
+    code = ten_lines_up.__code__
+    slices = [slice(1, 2), slice(1, 3), slice(0, 2), slice(1, 2, 1), (1, 2, None)]
+    changed = [code.replace(co_consts=(None, part)) for part in slices]
+    assert len({code_digest.__wrapped__(one) for one in changed}) == len(slices)
+    again = code.replace(co_consts=(None, slice(1, 2)))
+    assert code_digest.__wrapped__(again) == code_digest.__wrapped__(changed[0])
 
 
 @pytest.mark.parametrize(
@@ -372,6 +391,38 @@ def test_running_a_function_changes_nothing():
     assert digest(one) == before
 
 
+def test_the_class_of_a_class_counts():
+    class Counted(type):
+        """Makes classes that do what others do, and no more."""
+
+    class Lazy(type):
+        def __call__(cls, *args):
+            return lambda: super().__call__(*args)
+
+    makers = [type, Counted, Lazy]
+    digests = {digest(make("Made", (), {"size": 1})) for make in makers}
+    assert len(digests) == len(makers)
+    assert digest(Lazy("Made", (), {"size": 1})) in digests
+
+
+def test_only_what_a_class_writes_to_itself_is_its_working_state():
+    def made(size):
+        class Writing:
+            def __call__(self, x):
+                Base.size = x
+                Writing.calls += 1
+                return x
+
+        Writing.size, Writing.calls = size, 0
+        return Writing
+
+    one = made(1)
+    before = digest(one)
+    assert digest(made(2)) != before
+    one.calls = 7
+    assert digest(one) == before
+
+
 def test_names_that_lead_nowhere_count_too():
     def one():
         return nowhere + np.nowhere  # noqa: F821 - that is the point
@@ -446,6 +497,17 @@ def test_libraries_are_told_from_the_users_code(module, name):
     assert (library_of(module) or Library(None, "")).name == name
 
 
+@pytest.mark.parametrize(
+    "module",
+    [types.SimpleNamespace(), types.SimpleNamespace(__spec__=None)],
+    ids=["no spec", "None"],
+)
+@pytest.mark.usefixtures("libraries_anew")
+def test_a_module_made_by_hand_is_the_users(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, "made_by_hand", module)
+    assert library_of("made_by_hand") is None
+
+
 @pytest.fixture
 def helpers(tmp_path, monkeypatch):
     """Give a function that writes a module of the user's and imports it anew."""
@@ -492,6 +554,84 @@ def test_the_users_modules_count_by_what_is_used(helpers, style):
     for text in ("def clean(x): return x", "def clean(x): return -x"):
         users_helpers = helpers(text)
         digests.append(digest(function))
+    assert digests[0] != digests[1]
+
+
+def test_a_module_inside_a_package_counts_though_nobody_has_imported_it(
+    tmp_path, monkeypatch
+):
+    """`from package import module` imports what is no attribute of the package yet."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    package = tmp_path / "users_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+
+    def call(x):
+        from users_package import part
+
+        return part.clean(x)
+
+    digests = []
+    for text in ("def clean(x): return x", "def clean(x): return -x"):
+        (package / "part.py").write_text(text)
+        for name in ("users_package", "users_package.part"):
+            monkeypatch.setitem(sys.modules, name, None)
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        digests.append(digest(call))
+    assert digests[0] != digests[1]
+
+
+def test_imports_that_lead_nowhere_count_too():
+    bodies = [
+        "import no_such_module",
+        "import no_such_module.part",
+        "from no_such_module import part",
+        "from no_such_module import other",
+        "from math import no_such_name",
+        "from . import part",
+        "from .. import part",
+    ]
+
+    def digests():
+        for body in bodies:
+            names = {"__name__": "__main__", "__package__": None}
+            exec(f"def call():\n    {body}", names)  # noqa: S102 - a text of our own
+            yield digest(names["call"])
+
+    found = list(digests())
+    assert len(set(found)) == len(bodies)
+    assert list(digests()) == found
+
+
+def test_what_is_imported_after_a_module_that_is_missing_counts(helpers):
+    names = {"__name__": "__main__", "__package__": None}
+    body = "from . import part; from users_helpers import clean; return clean"
+    exec(f"def call(): {body}", names)  # noqa: S102 - a text of our own
+    digests = []
+    for text in ("def clean(x): return x", "def clean(x): return -x"):
+        helpers(text)
+        digests.append(digest(names["call"]))
+    assert digests[0] != digests[1]
+
+
+def test_what_is_imported_from_beside_a_module_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    package = tmp_path / "users_folder"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "def call(x):\n    from .part import clean\n    return clean(x)\n"
+    )
+    digests = []
+    for text in ("def clean(x): return x", "def clean(x): return -x"):
+        (package / "part.py").write_text(text)
+        for name in ("users_folder", "users_folder.part"):
+            monkeypatch.setitem(sys.modules, name, None)
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        digests.append(digest(importlib.import_module("users_folder").call))
     assert digests[0] != digests[1]
 
 
@@ -584,6 +724,20 @@ def test_the_way_to_what_cannot_be_identified_is_told():
     way = r"item 0 of attribute 'names' of item 0 of value at 'a' is a lock"
     with pytest.raises(FingerprintError, match=way):
         digest(value)
+
+
+def test_a_compiled_function_that_its_module_no_longer_has_is_refused(monkeypatch):
+    square_root, cosine = math.sqrt, math.cos
+    monkeypatch.delattr(math, "sqrt")
+    monkeypatch.delattr(math, "cos")
+    with pytest.raises(FingerprintError, match="it is a compiled function"):
+        digest(square_root)
+    assert digest(square_root, lenient=True) == digest(cosine, lenient=True)
+
+
+def test_where_it_is_passed_over_what_can_read_anything_counts_by_its_type_alone():
+    assert digest(eval, lenient=True) == digest(exec, lenient=True)
+    assert digest(eval, lenient=True) != digest(len, lenient=True)
 
 
 def test_functions_of_compiled_code_have_no_name_to_go_by():

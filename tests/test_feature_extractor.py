@@ -3,6 +3,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,10 +147,11 @@ def test_without_pooling_all_axes_stay(rng):
     assert extractor.transform(X[:0]).shape == (0, 5, 4, 5)
 
 
-def test_pooling_may_be_a_callable():
+@pytest.mark.parametrize("axes", [2, (1, 2)], ids=["vectors", "numbers"])
+def test_pooling_may_be_a_callable(axes):
     module = Returning(lambda x: x.unsqueeze(2).expand(-1, -1, 3))
-    Z = TorchFeatureExtractor(module, pooling=lambda h, _: h.sum(2)).transform([[1.0]])
-    assert Z.tolist() == [[3]]
+    extractor = TorchFeatureExtractor(module, pooling=lambda h, _: h.sum(axes))
+    assert extractor.transform([[1.0], [2.0]]).tolist() == [[3], [6]]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +214,9 @@ def test_fit_transform_runs_each_row_once_and_fit_one_row(X):
         (mlp(), np.empty((0, 4))),
         (cnn(), np.empty((0, 3, 6, 7))),
         (mlp(), torch.empty(0, 4)),
+        (mlp(), scipy.sparse.csr_array((0, 4))),
     ],
-    ids=["table", "images", "tensor"],
+    ids=["table", "images", "tensor", "sparse"],
 )
 def test_no_rows_give_no_rows_of_the_right_width(module, empty, fitted):
     extractor = TorchFeatureExtractor(module)
@@ -308,9 +311,14 @@ def test_input_that_cannot_be_used_is_refused_with_a_reason(X, error, words):
         TorchFeatureExtractor(mlp()).transform(X)
 
 
-def test_fit_needs_a_row():
+@pytest.mark.parametrize(
+    "X",
+    [np.empty((0, 4)), torch.empty(0, 4), [], {"x": np.empty((0, 4))}],
+    ids=["array", "tensor", "list", "columns"],
+)
+def test_fit_needs_a_row(X):
     with pytest.raises(ValueError, match=r"0 sample\(s\).* minimum of 1 is required"):
-        TorchFeatureExtractor(mlp()).fit(np.empty((0, 4)))
+        TorchFeatureExtractor(mlp()).fit(X)
 
 
 # The caller's module -----------------------------------------------------------------

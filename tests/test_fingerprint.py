@@ -458,6 +458,24 @@ class Scripted(nn.Module):
         return self.helper(self.inner(x)) * self.scale
 
 
+class ScriptedLeft(nn.Module):
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def left(self, x):
+        return -x
+
+
+class ScriptedRight(nn.Module):
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def right(self, x):
+        return -x
+
+
 def traced(offset, function=torch.add):
     constant = torch.linspace(0, offset, 200)  # too long for the text of a graph
     return torch.jit.trace(lambda x: function(x, constant), torch.ones(200))
@@ -473,6 +491,8 @@ class TestScripted:
         "an attribute": lambda: torch.jit.script(Scripted(scale=2.0)),
         "a list": lambda: torch.jit.script(Scripted(names=["a", "b"])),
         "a helper": lambda: torch.jit.script(Scripted(helper=other_helper_in_script)),
+        "a method": lambda: torch.jit.script(ScriptedLeft()),
+        "its name": lambda: torch.jit.script(ScriptedRight()),
         "traced": lambda: torch.jit.trace(Scripted(), torch.ones(1, 2)),
         "frozen": lambda: torch.jit.freeze(torch.jit.script(Scripted().eval())),
         "inside a module": lambda: nn.Sequential(torch.jit.script(Scripted())),

@@ -5,9 +5,14 @@ from scipy.stats import uniform
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import StackingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - it is new
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingRandomSearchCV,
+    RandomizedSearchCV,
+)
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
@@ -130,6 +135,9 @@ def test_models_of_a_grid_get_a_pass_each(extractor, cache, X, y):
         lambda e: make_pipeline(make_pipeline(e)),
         lambda e: ColumnTransformer([("a", e, [0, 1, 2, 3])]),
         lambda e: ColumnTransformer([("a", e, lambda X: [0, 1, 2, 3])]),
+        lambda e: make_pipeline(
+            "passthrough", ColumnTransformer([("a", e, [0, 1, 2, 3])])
+        ),
     ],
     ids=[
         "frozen",
@@ -140,6 +148,7 @@ def test_models_of_a_grid_get_a_pass_each(extractor, cache, X, y):
         "nested",
         "columns",
         "selected columns",
+        "columns in a pipeline",
     ],
 )
 def test_extractors_are_found_wherever_they_are(module, extractor, X, wrap):
@@ -180,6 +189,16 @@ def test_a_random_search_without_end_is_refused(extractor, X):
     space = {"logisticregression__C": uniform(0.1, 1)}
     with pytest.raises(ValueError, match="no finite list of settings: give it a"):
         precompute(RandomizedSearchCV(pipe, space), X)
+
+
+def test_a_search_whose_settings_depend_on_its_results_is_refused(extractor, X):
+    search = HalvingRandomSearchCV(
+        make_pipeline(extractor, LogisticRegression()),
+        {"torchfeatureextractor__layer": LAYERS},
+        random_state=0,
+    )
+    with pytest.raises(ValueError, match="HalvingRandomSearchCV will try cannot be"):
+        precompute(search, X)
 
 
 def test_a_generator_of_a_search_is_not_drawn_from(extractor, X):

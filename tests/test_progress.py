@@ -1,6 +1,7 @@
 import pytest
 
 from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge._progress import progress, teller
 from tests.models import mlp
 
 
@@ -42,3 +43,28 @@ def test_fit_shows_nothing(capfd):
 def test_larger_values_of_verbose_do_not_hurt(verbose, capfd):
     run(verbose=verbose)
     assert "5/5" in capfd.readouterr().err
+
+
+def test_the_bar_tells_which_share_was_known(capfd):
+    heard = []
+
+    def also(n_rows, *, known=False):
+        heard.append((n_rows, known))
+
+    with progress(8, label="rows", verbose=1, also=also) as advance:
+        advance(2, known=True)
+        advance(4, known=True)
+        advance(2)
+    assert "8/8" in capfd.readouterr().err.rpartition("75% known")[0]
+    assert heard == [(2, True), (4, True), (2, False)]
+
+
+@pytest.mark.parametrize("has_tqdm", [True, False])
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_what_takes_long_is_told_where_it_is_asked_for(
+    capfd, monkeypatch, has_tqdm, verbose
+):
+    if not has_tqdm:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    teller(label="rows", verbose=verbose)("compiling")
+    assert capfd.readouterr() == ("", "rows: compiling\n" * verbose)

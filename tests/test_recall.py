@@ -23,6 +23,7 @@ from sklearn_torch_bridge import (
     FingerprintError,
     ForwardError,
     TorchFeatureExtractor,
+    _recall,
 )
 from tests.models import Counting, Doubling, Failing, Returning, Tokens, mlp
 
@@ -69,6 +70,39 @@ def test_known_and_new_rows_land_where_they_belong(X, cache, n_known):
     Z = extractor.transform(X)
     expected = TorchFeatureExtractor(mlp()).transform(X)
     np.testing.assert_allclose(Z, expected, rtol=1e-5, atol=1e-6)
+    assert tally.rows == 40
+
+
+@pytest.mark.parametrize("n_known", [0, 1, 17, 40])
+def test_rows_are_looked_up_some_at_a_time(X, cache, monkeypatch, n_known):
+    """What the first lookup has found tells those after it what rows look like."""
+    monkeypatch.setattr(_recall, "_AT_ONCE", 7)
+    module, tally = counted(Doubling(3))
+    extractor = TorchFeatureExtractor(
+        module, cache=cache, layer=["inner.blocks.0", "inner.blocks.2"]
+    )
+    if n_known:
+        extractor.transform(X[40 - n_known :])
+    for _ in range(2):
+        Z = extractor.transform(X)
+        np.testing.assert_array_equal(Z, np.hstack([2 * X, 8 * X]))
+    assert tally.rows == 40
+
+
+def test_what_a_callable_makes_is_known_again(X, cache):
+    module, tally = counted()
+    made = []
+
+    def build():
+        made.append(module)
+        return module
+
+    Z = TorchFeatureExtractor(build, cache=cache).transform(X)
+    again = TorchFeatureExtractor(build, cache=cache).transform(X)
+    np.testing.assert_array_equal(again, Z)
+    np.testing.assert_array_equal(
+        TorchFeatureExtractor(module, cache=cache).transform(X), Z
+    )
     assert tally.rows == 40
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from scipy.sparse import csr_array
 
 from sklearn_torch_bridge._digest import _rows, row_keys, rows_digest
 from sklearn_torch_bridge._errors import ConversionError, FingerprintError
@@ -160,6 +161,32 @@ def test_different_rows_have_different_keys():
     assert [same for same in names.values() if len(same) > 1] == []
 
 
+AS_EVER = {
+    "none": (None, "7661b744c7f54647d8fa9c147ec5e805"),
+    "flag": (True, "74d6c2cb940bc011557144b24707d28c"),
+    "number": (3, "d8f793524fc20a204fdb9377f2b7c55c"),
+    "real": (0.5, "06858de008cce246994c0799420960bb"),
+    "text": ("text", "2cba4f96a53cd3e8c8cef9d9c2081128"),
+    "bytes": (b"bytes", "0c35ca4c21aeb84700bfde99fd4f851a"),
+    "list": (["a", [1, None]], "e3fb858ca8f648aeec8ca4176082d14d"),
+    "tuple": (("a", 1), "a53d01586c0ff73381c5e0c2845c68b6"),
+    "dict": ({"a": 1}, "795cbb19fb886a3721d8d020f28a9294"),
+    "array": (
+        np.arange(6, dtype="f4").reshape(2, 3),
+        "ddd91d23a675de1e8560cde74dd39ea4",
+    ),
+    "objects": (np.array(["a", 1], object), "3640d703b3ea08767bde7b7c4c22e7db"),
+    "texts": (np.array(["a"]), "b5f70119f58c864c3f20b9c146eea672"),
+}
+
+
+@pytest.mark.parametrize("name", AS_EVER)
+def test_keys_are_those_of_earlier_versions(name):
+    """Else no cache that anybody has would be found again."""
+    row, expected = AS_EVER[name]
+    assert row_keys([row], b"f")[0].hex() == expected
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_the_place_of_a_row_and_what_was_done_with_it_do_not_matter(name):
     (key,) = row_keys([ROWS[name]], F)
@@ -209,13 +236,23 @@ def test_rows_of_a_memory_map(rng, tmp_path):
     assert row_keys(mapped[::3], F) == row_keys(X[::3], F)
 
 
-def test_large_arrays_are_hashed_in_pieces(rng, monkeypatch):
+@pytest.mark.parametrize(
+    ("n_bytes", "sizes"), [(96, [3, 3, 3, 1]), (127, [3, 3, 3, 1]), (1, [1] * 10)]
+)
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, csr_array])
+def test_large_arrays_are_hashed_in_pieces(rng, monkeypatch, kind, n_bytes, sizes):
     X = rng.standard_normal((10, 4))
     expected = row_keys(X, F)
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 3 * X[0].nbytes)
-    assert row_keys(X, F) == row_keys(torch.from_numpy(X), F) == expected
-    monkeypatch.setattr(_rows, "_CHUNK_BYTES", 1)
-    assert row_keys(X, F) == row_keys(torch.from_numpy(X), F) == expected
+    found, hash_each = [], _rows._hash_each
+
+    def noted(row_bytes, part, base, memory):
+        found.append(memoryview(memory).nbytes // row_bytes)
+        return hash_each(row_bytes, part, base, memory)
+
+    monkeypatch.setattr(_rows, "_CHUNK_BYTES", n_bytes)
+    monkeypatch.setattr(_rows, "_hash_each", noted)
+    assert row_keys(kind(X), F) == expected
+    assert found == sizes
 
 
 @pytest.mark.parametrize("make", [np.zeros, torch.zeros], ids=["array", "tensor"])
@@ -273,10 +310,15 @@ def test_an_image_has_one_key_lazily_loaded_or_not(tmp_path):
         assert row_keys([lazy], F) == row_keys([image(fill=(1, 2, 3))], F)
 
 
-def test_all_frames_of_an_animation_count(tmp_path):
-    frames = [image("L", fill=fill) for fill in (0, 100, 200)]
-    for name, rest in (("a.gif", frames[1:]), ("b.gif", frames[:0:-1])):
-        frames[0].save(tmp_path / name, save_all=True, append_images=rest)
+@pytest.mark.parametrize(
+    ("fills", "other_fills"),
+    [([100, 200], [200, 100]), ([100], [200])],
+    ids=["three", "two"],
+)
+def test_all_frames_of_an_animation_count(tmp_path, fills, other_fills):
+    for name, rest in (("a.gif", fills), ("b.gif", other_fills)):
+        frames = [image("L", fill=fill) for fill in (0, *rest)]
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "a.gif") as one, Image.open(tmp_path / "b.gif") as other:
         one.seek(1)
         keys = row_keys([one, other], F)
@@ -324,6 +366,10 @@ def test_sparse_rows_are_refused():
 
 
 @given(st.lists(st.text("ab", max_size=2), max_size=3))
+def test_without_a_fingerprint_the_digest_of_rows_is_that_of_an_empty_one(texts):
+    assert rows_digest(texts) == rows_digest(texts, b"")
+
+
 def test_the_digest_of_all_rows_is_that_of_their_sequence(texts):
     assert rows_digest(texts) == rows_digest(tuple(texts))
     assert rows_digest(texts) != rows_digest([*texts, ""])

@@ -1,5 +1,6 @@
 from collections import OrderedDict
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ def test_a_plain_choice_needs_no_output(value):
         pytest.param((B, A), -1, id="negative"),
         pytest.param(Pair(A, B), "left", id="field"),
         pytest.param(Pair(B, A), 1, id="field index"),
-        pytest.param(Record(A), "logits", id="attribute"),
+        pytest.param(Record(A), "logits", id="field of a dataclass"),
+        pytest.param(SimpleNamespace(a=A, b=B), "a", id="attribute"),
         pytest.param({0: A, 1: B}, 0, id="int key"),
         pytest.param({"a": (A,), "b": B}, "a", id="1-tuple in a field"),
     ],
@@ -73,6 +75,7 @@ def test_the_error_lists_fields_with_their_shapes():
         (A, 0, r"one value of shape \(2, 3\)"),
         (Record(A), "last_hidden_state", "got 'last_hidden_state'"),
         ({}, "a", "no fields"),
+        (SimpleNamespace(a=A), "b", "a SimpleNamespace without such an attribute"),
     ],
     ids=[
         "key",
@@ -81,6 +84,7 @@ def test_the_error_lists_fields_with_their_shapes():
         "index of a tensor",
         "None field",
         "empty",
+        "attribute",
     ],
 )
 def test_an_output_that_is_not_there_is_refused(value, output, words):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, PartitionError, TorchFeatureExtractor
@@ -258,6 +258,19 @@ def test_predictions_of_a_pipeline(method):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_pipeline_of_one_step_is_its_step():
+    X, extractor = made("array")
+    Z = to_dask(make_pipeline(extractor), da.from_array(X, chunks=(6, 4)))
+    assert_close(Z.compute(), extractor.transform(X))
+
+
+def test_a_pipeline_that_ends_in_sparse_rows_is_refused():
+    X, extractor = made("array")
+    pipe = make_pipeline(extractor, OneHotEncoder(handle_unknown="ignore")).fit(X)
+    with pytest.raises(TypeError, match="must return an array, got a sparse one"):
+        to_dask(pipe, da.from_array(X, chunks=(6, 4)))
+
+
 def test_a_pipeline_of_frames():
     X, extractor = made("frame")
     extractor.set_output(transform="pandas")
@@ -481,6 +494,11 @@ ROWS = ("array", "frame", "bag")
             TypeError,
             "`collection` must be a Dask .* got list",
         ),
+        (
+            {"collection": da.from_array(np.array(3.0))},
+            ValueError,
+            "`collection` must have an axis of rows",
+        ),
         ({"method": "predict"}, ValueError, "`method` must name .* got 'predict'"),
         ({"lengths": [1]}, ValueError, "`lengths` must be None for an array"),
         ({"weights": "/no/such"}, ValueError, "`weights` must be .* got '/no/such'"),
@@ -500,6 +518,10 @@ def test_what_cannot_be_is_refused(wrong, error, words):
 def test_lengths_are_one_a_partition():
     X, extractor = made("bag")
     bag = db.from_sequence(X, npartitions=3)
+    lengths = [len(part.compute()) for part in bag.to_delayed()]
+    Z = to_dask(extractor, bag, lengths=np.array(lengths))
+    assert Z.chunks[0] == tuple(lengths)
+    assert_close(Z.compute(), extractor.transform(X))
     with pytest.raises(ValueError, match=re.escape("one entry a partition (3), got 2")):
         to_dask(extractor, bag, lengths=[3, 4])
 

@@ -184,6 +184,34 @@ def test_a_processor_may_be_given_beside_a_module(vit, image_files):
         np.testing.assert_array_equal(apart.transform(X), together.transform(X))
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (np.ones((4, 4, 3), np.float32), "uint8, .* got float32 of shape"),
+        (np.ones((4, 4, 3, 1), np.uint8), r"uint8, .* got uint8 of shape \(4, 4, 3, 1"),
+        (3, "a row must be an image of Pillow, .* got int"),
+    ],
+    ids=["floats", "four axes", "number"],
+)
+def test_a_row_that_is_no_picture_is_named(vit, rng, row, words):
+    image = families.make_images(rng, 1)[0]
+    with pytest.raises(ForwardError, match=rf"failed on row 1: TypeError: .*{words}"):
+        TorchFeatureExtractor(vit).transform([image, row])
+
+
+def test_an_array_of_two_axes_is_a_grey_picture(vit, rng):
+    grey = rng.integers(0, 256, (40, 50), dtype=np.uint8)
+    extractor = TorchFeatureExtractor(vit)
+    expected = extractor.transform([Image.fromarray(grey)])
+    for array in (grey, grey[..., None], grey[None]):
+        np.testing.assert_array_equal(extractor.transform([array, array])[:1], expected)
+
+
+def test_a_model_of_texts_takes_no_images(rng, minilm_path):
+    with pytest.raises(TypeError, match="`X` holds Image objects: give a `preprocess`"):
+        TorchFeatureExtractor(f"hf:{minilm_path}").transform(families.make_images(rng))
+
+
 def test_the_content_of_a_file_counts_and_not_its_name(vit, image_files, tmp_path, rng):
     store = EmbeddingCache(tmp_path / "e.db")
     extractor = TorchFeatureExtractor(vit, cache=store)
@@ -371,6 +399,20 @@ def test_a_model_of_texts_and_images_takes_either(clip, rng, tmp_path):
     np.testing.assert_allclose(
         extractor.transform([tmp_path / "a.png"]), of_images[:1].numpy(), **CLOSE
     )
+
+
+def test_a_processor_of_several_kinds_may_be_given_beside_a_part(clip, rng):
+    model = transformers.CLIPModel.from_pretrained(clip.removeprefix("hf:"))
+    processor = transformers.CLIPProcessor.from_pretrained(clip.removeprefix("hf:"))
+    for part, own, rows in (
+        (model.vision_model, processor.image_processor, families.make_images(rng)),
+        (model.text_model, processor.tokenizer, TEXTS),
+    ):
+        Z, expected = (
+            TorchFeatureExtractor(part, preprocess=one).transform(rows)
+            for one in (processor, own)
+        )
+        np.testing.assert_array_equal(Z, expected)
 
 
 def test_files_say_what_a_model_takes(vit, image_files):

@@ -98,6 +98,9 @@ def _follow(code: CodeType) -> Iterator[Path]:
 def _move(stack: list[Path | None], step: dis.Instruction) -> None:
     """Do to the stack what an instruction does, as far as names go."""
     name, argument = step.opname, step.argval
+    if isinstance(argument, tuple) and "_FAST_" in name:
+        _move_two(stack, name, argument)
+        return
     depth = len(stack) + dis.stack_effect(step.opcode, step.arg, jump=False)
     result: Path | None = None
     if name == "COPY":
@@ -119,3 +122,20 @@ def _move(stack: list[Path | None], step: dis.Instruction) -> None:
     stack.extend([None] * (depth - len(stack)))
     if stack:
         stack[-1] = result
+
+
+def _move_two(stack: list[Path | None], name: str, locals_: tuple[str, str]) -> None:
+    """Load or store two local names at once, as Python does from 3.13 on.
+
+    >>> stack = [("log",)]
+    >>> _move_two(stack, "STORE_FAST_LOAD_FAST", ("x", "self"))
+    >>> stack
+    [('self',)]
+    """
+    for local, loads in zip(
+        locals_, (name.startswith("LOAD_"), "_LOAD_" in name), strict=True
+    ):
+        if loads:
+            stack.append((local,))
+        elif stack:
+            stack.pop()
