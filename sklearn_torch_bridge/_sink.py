@@ -103,7 +103,7 @@ class ArraySink:
             # Not `copy_`, which starts threads for it; not `piece.numpy()`, which
             # would lock the storage of a model that returns its own weights.
             values = (ctypes.c_ubyte * place.nbytes).from_address(piece.data_ptr())
-            np.copyto(place, np.ndarray(place.shape, place.dtype, values))
+            np.copyto(place, np.ndarray(place.shape, place.dtype, memoryview(values)))
         return alike
 
     def caller_rows(self, rows: Rows) -> Rows:
