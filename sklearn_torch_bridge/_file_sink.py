@@ -91,12 +91,12 @@ class FileSink(ArraySink):
         part = self._read(self._part, "r+")
         done = np.zeros(self._n_samples, bool)
         if part is not None:
+            _reserve(self._part)  # first, as looking into a hole takes room as well
             done = self._as_marked(part)
         # Where no row is as marked, nothing tells that its dtype and shape are right.
         if done.any():
             self.array = part
             self._marks = self._map_marks()
-            _reserve(self._part)
         return done
 
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:

@@ -244,6 +244,14 @@ def fork_with_open_cache(folder):
     assert len(cache) == 3
 
 
+def put_by_a_thread(cache, numbers):
+    """As the thread that forked may take again what it holds, and no other may."""
+    thread = threading.Thread(target=put, args=(cache, numbers), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def fork_in_the_midst(folder):
     """Threads go on, children work, and no lock stays locked in a child."""
     cache = EmbeddingCache(Path(folder) / "a.db")
@@ -258,12 +266,15 @@ def fork_in_the_midst(folder):
             assert found(cache, range(100)) == list(range(100))
             rounds[number] += 1
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    threads = [
+        threading.Thread(target=work, args=(number,), daemon=True)
+        for number in range(4)
+    ]
     for thread in threads:
         thread.start()
     for child in range(20):
         join(fork(write_for_long, cache.path, 10 + child, 2))
-        join(fork(put, cache, [10**9 + child]))
+        join(fork(put_by_a_thread, cache, [10**9 + child]))
     stop.set()
     for thread in threads:
         thread.join()

@@ -85,8 +85,20 @@ def no_room_for_rows(path, ballast):
     Z = extractor.transform_to_file(column(1000), path)
     assert (column(1000) + 1 == Z).all()
     del Z
-    path.unlink()
+    # A part with holes, as a copy may have: to write or read there takes the room.
+    part = path.with_suffix(".npy.part")
+    path.rename(part)
+    content = part.read_bytes()
+    part.write_bytes(content[:8000])
+    os.truncate(part, len(content))
+    progress = path.with_suffix(".npy.progress")
+    whole = progress.read_bytes()
     ballast.write_bytes(bytes(3 * MEGABYTES))
+    for marks in (whole, whole[:520] + bytes(8 * 999)):
+        progress.write_bytes(marks)
+        with raising(OSError, "No space left"):
+            extractor.transform_to_file(column(1000), path)
+    part.unlink()
 
 
 def no_room_for_marks(path, ballast):
@@ -114,7 +126,7 @@ def no_room_for_weights(folder, ballast):
     TorchFeatureExtractor(build(1)).save(folder)
     before = state_of(folder)
     for _ in range(2):
-        with raising((OSError, Exception), "No space left"):
+        with raising(OSError, "No space left"):
             TorchFeatureExtractor(build(2)).save(folder)
         assert state_of(folder) == before
     ballast.unlink()

@@ -19,7 +19,7 @@ from sklearn_torch_bridge import (
     CacheWarning,
     EmbeddingCache,
 )
-from sklearn_torch_bridge.cache import _faults, _pool, _statements, _store
+from sklearn_torch_bridge.cache import _faults, _pool, _schema, _statements, _store
 
 pytestmark = pytest.mark.faults
 
@@ -50,6 +50,19 @@ class TestProcesses:
 
     def test_eight_processes_at_once(self, quick_folder):
         run_script("processes_at_once", quick_folder, 8, 20)
+
+    def test_another_process_makes_the_tables_meanwhile(self, cache, monkeypatch):
+        transaction = _schema.transaction
+
+        def begin_late(*args):
+            monkeypatch.undo()
+            with EmbeddingCache(cache.path) as other:
+                put(other, [1])
+            return transaction(*args)
+
+        monkeypatch.setattr(_schema, "transaction", begin_late)
+        put(cache, [2])
+        assert found(cache, [1, 2]) == [1, 2]
 
     @pytest.mark.slow
     def test_two_hundred_readers_and_eight_writers(self, quick_folder):

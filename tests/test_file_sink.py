@@ -118,8 +118,9 @@ class Limited:
 @pytest.mark.faults
 def test_rows_that_lost_their_bytes_are_run_again(X, path):
     """As after a power cut: marked as finished, but never written."""
-    failing = TorchFeatureExtractor(Doubling(2), batch_size=10)
-    failing.transform_to_file(X, path)
+    counting = Counting(Doubling(2))
+    extractor = TorchFeatureExtractor(counting, batch_size=10)
+    extractor.transform_to_file(X, path)
     part, progress = path.with_suffix(".npy.part"), path.with_suffix(".npy.progress")
     path.rename(part)
     marks = np.memmap(progress, np.uint64, "r+", offset=512, shape=50)
@@ -128,11 +129,30 @@ def test_rows_that_lost_their_bytes_are_run_again(X, path):
     rows[20, 1] += 1
     marks[31] = 0
     del rows, marks
-    counting = Tally()
-    module = Doubling(2)
-    module.register_forward_pre_hook(lambda _, args: counting(len(args[0])))
-    Z = TorchFeatureExtractor(Doubling(2), batch_size=10).transform_to_file(X, path)
+    counting.tally.sizes.clear()
+    Z = extractor.transform_to_file(X, path)
     np.testing.assert_array_equal(Z, 4 * X)
+    assert counting.tally.rows == 3
+
+
+@pytest.mark.faults
+def test_a_file_is_on_the_disk_before_it_has_its_name(X, path, monkeypatch):
+    """Else power lost right then would leave a file that looks whole."""
+    events = []
+    flush, replace = np.memmap.flush, Path.replace
+
+    def spy_flush(memory):
+        events.append(Path(memory.filename).name)
+        flush(memory)
+
+    def spy_replace(one, other):
+        events.append((one.name, other.name))
+        return replace(one, other)
+
+    monkeypatch.setattr(np.memmap, "flush", spy_flush)
+    monkeypatch.setattr(Path, "replace", spy_replace)
+    TorchFeatureExtractor(mlp()).transform_to_file(X, path)
+    assert events[-3:] == ["Z.npy.part", "Z.npy.progress", ("Z.npy.part", "Z.npy")]
 
 
 @pytest.mark.parametrize("other", ["'<i4'", "'>f4'"])

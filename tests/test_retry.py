@@ -1,5 +1,7 @@
 """Out of memory: halved, continued, remembered."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -106,8 +108,6 @@ def test_the_failed_attempt_lets_go_of_its_tensors(X):
 
     class Watched(nn.Module):
         def forward(self, x):
-            import weakref
-
             hidden = x * 2
             alive.append(weakref.ref(hidden))
             if len(x) > 50:
@@ -117,6 +117,24 @@ def test_the_failed_attempt_lets_go_of_its_tensors(X):
 
     TorchFeatureExtractor(Watched(), batch_size=100).transform(X)
     assert len(alive) == 3
+
+
+def test_a_batch_is_let_go_of_before_the_next_is_prepared(X):
+    alive = []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            hidden = x * 2
+            alive.extend(map(weakref.ref, (x, hidden)))
+            return hidden
+
+    def preprocess(rows):
+        assert not any(ref() is not None for ref in alive)
+        return torch.tensor(np.array(rows), dtype=torch.float32)
+
+    extractor = TorchFeatureExtractor(Watched(), preprocess=preprocess, batch_size=30)
+    np.testing.assert_array_equal(extractor.transform(X), 2 * X)
+    assert len(alive) == 2 * 4
 
 
 def test_other_errors_are_no_want_of_memory():

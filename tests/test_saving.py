@@ -664,10 +664,15 @@ def test_loading_opens_no_other_file_and_unpickles_nothing(folder):
 def test_everything_is_on_the_disk_before_it_counts(folder, monkeypatch):
     saved(folder)
     events = []
-    sync, replace = _saved_folder._sync, Path.replace
-    monkeypatch.setattr(
-        _saved_folder, "_sync", lambda p: (events.append(p.name), sync(p))
-    )
+    sync, replace = os.fsync, Path.replace
+
+    def spy(handle):
+        number = os.fstat(handle).st_ino
+        places = (folder, *folder.iterdir())
+        events.extend(p.name for p in places if p.stat().st_ino == number)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
     monkeypatch.setattr(
         Path,
         "replace",
@@ -804,7 +809,9 @@ def test_a_full_disk_leaves_what_was_there(folder, tmp_path, limit, before):
         check=False,
     )
     assert run.returncode == 1
-    assert "File too large" in run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("OSError")
+    assert "File too large" in last
     if before == "old":
         assert LOAD(folder, nn.Linear(40, 20)).batch_size == 1
         assert {path.name for path in folder.iterdir()} == {CONFIG, WEIGHTS}

@@ -144,7 +144,12 @@ def test_what_threads_learn_at_once_is_the_same(rng):
         np.testing.assert_array_equal(Z, found[0])
 
 
-def test_tasks_give_results_and_errors_and_leave_no_thread():
+def test_tasks_give_results_and_errors_and_leave_no_thread(monkeypatch):
+    joined, join = set(), threading.Thread.join
+    # One that nobody waits for would be gone by now as well, by chance.
+    monkeypatch.setattr(
+        threading.Thread, "join", lambda one: (join(one), joined.add(one))
+    )
     threads = Threads(3)
     halves = [threads.begin(divmod, number, 2) for number in range(20)]
     failing = threads.begin(divmod, 1, 0)
@@ -153,6 +158,8 @@ def test_tasks_give_results_and_errors_and_leave_no_thread():
         failing()
     threads.end()
     threads.end()
+    begun = {one._thread for one in threads._threads if one._thread.ident is not None}
+    assert joined == begun != set()
     assert not [one for one in threading.enumerate() if "_work" in one.name]
 
 
