@@ -152,6 +152,14 @@ class TestProperties:
         assert array.tolist() == [row.tolist() for row in rows]
         assert array.dtype == np.result_type(*(numpy_dtype(r.dtype) for r in rows))
 
+    @pytest.mark.parametrize("shape", [(), (3,), (1, 3)], ids=["one", "row", "batch"])
+    @pytest.mark.parametrize("other", [np.zeros, torch.zeros], ids=["arrays", "mixed"])
+    def test_a_list_may_hold_arrays(self, shape, other):
+        array = to_numpy([np.ones(shape), other(shape)])
+        assert array.shape == (2, *shape[-1:])
+        assert array.dtype == np.float64
+        assert array.reshape(2, -1).mean(1).tolist() == [1, 0]
+
     @given(strategies.batches())
     def test_batches_are_joined(self, batches):
         array = to_numpy(batches)

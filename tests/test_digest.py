@@ -384,6 +384,33 @@ def test_an_object_may_say_what_its_state_is():
     assert digest(WithState(1, memo=1)) != digest(WithState(2, memo=1))
 
 
+# Notes for people, places, and what was worked out before: seen in these libraries.
+WITHOUT_EFFECT = {
+    "transformers": "_commit_hash _name_or_path name_or_path transformers_version"
+    " _post_init_done _processor_class warnings_issued",
+    "transformers.tokenization_utils_base": "_in_target_context_manager"
+    " deprecation_warnings files_loaded init_inputs init_kwargs verbose vocab_file",
+    "sentence_transformers": "_accelerate_placement_hook _chat_template_suffix_cache"
+    " _method_signature_cache _model_card_text _model_card_vars _modules_placed"
+    " _prompt_length_mapping model_card_data",
+    "sklearn": "_stop_words_id",
+    "torch.fx": "_code _graph _lineno_map _prologue_start _tracer_cls _tracer_extras"
+    " meta shape_env",
+}
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [(key, name) for key, names in WITHOUT_EFFECT.items() for name in names.split()],
+)
+def test_what_a_library_only_notes_counts_in_none_of_its_objects(library, name):
+    made = type("Made", (), {"__module__": f"{library}.made"})
+    one, other, third = (named(made(), size=1, **{name: note}) for note in (1, 2, 1))
+    assert digest(one) == digest(other)
+    third.size = 2
+    assert digest(one) != digest(third)
+
+
 @pytest.mark.parametrize("name", sorted(set().union(*_objects._OF_NO_EFFECT.values())))
 def test_what_has_no_effect_in_a_library_counts_elsewhere(name):
     one, other = (types.SimpleNamespace(**{name: number}) for number in (1, 2))

@@ -326,6 +326,7 @@ def test_all_frames_of_an_animation_count(tmp_path, fills, other_fills):
         assert keys[0] != keys[1]
         one.seek(0)
         assert row_keys([one], F)[0] not in keys
+        assert one.tell() == 0
 
 
 @pytest.mark.parametrize(
