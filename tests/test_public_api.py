@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+from types import NoneType
 
 import pytest
 from numpydoc.validate import validate
@@ -39,7 +40,7 @@ def public_objects():
                 methods = (
                     method
                     for method, what in vars(value).items()
-                    if method[0] != "_" and not isinstance(what, (str, int))
+                    if method[0] != "_" and not isinstance(what, (str, int, NoneType))
                 )  # defaults of fields are documented with the class
                 yield from (f"{place}.{name}.{method}" for method in methods)
 
