@@ -389,8 +389,13 @@ def test_ctrl_c_ends_all_devices_soon():
     extractor = TorchFeatureExtractor(counting, device=["cpu", "cpu"], batch_size=1)
     X = np.zeros((20_000, 1))
     X[100] = 1
-    with pytest.raises(KeyboardInterrupt):
-        extractor.transform(X)
+    # Jobs in the background are started to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            extractor.transform(X)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert 100 <= counting.tally.rows < 10_000
     assert len(extractor.transform(X[:3])) == 3
 

@@ -759,6 +759,11 @@ print(json.dumps(outcomes))
 """
 
 
+def without_coverage():
+    """Let `make coverage` out of a process: it counts lines, and writes to the disk."""
+    return {n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")}
+
+
 @pytest.mark.faults
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
 @pytest.mark.parametrize("before", ["old", "new"])
@@ -770,9 +775,7 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path, before, step):
         capture_output=True,
         text=True,
         check=False,
-        # It counts lines itself, and is no place for another who does.
-        env={n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")}
-        | {"OMP_NUM_THREADS": "1"},
+        env=without_coverage() | {"OMP_NUM_THREADS": "1"},
     )
     assert run.returncode == 0, run.stderr
     outcomes = json.loads(run.stdout)
@@ -804,6 +807,7 @@ def test_a_full_disk_leaves_what_was_there(folder, tmp_path, limit, before):
         saved(folder, nn.Linear(40, 20), batch_size=1)
     run = subprocess.run(
         [sys.executable, "-c", FULL, str(folder), str(tmp_path / "x"), str(limit)],
+        env=without_coverage(),
         capture_output=True,
         text=True,
         check=False,
