@@ -3,6 +3,7 @@
 import inspect
 import math
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,8 +67,10 @@ class ArrayFeed:
             raise
 
 
-class _Spare:
+class _Spare(threading.local):
     """Memory for one batch after the other, as long as nobody keeps the last one.
+
+    Each thread has its own: two that ask at once must not get the same.
 
     Fresh memory of some megabytes costs as much as the copy into it. Whatever wraps
     the memory (a tensor, a view of one that the model has kept) holds a reference to

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +136,19 @@ def test_a_failing_preprocess_names_the_rows_of_the_caller():
 def test_preprocess_must_return_something_a_model_takes(made):
     with pytest.raises(TypeError, match=r"`preprocess` must return a tensor.* got"):
         RowFeed(["a"], lambda _: made, None).batch(rows(0))
+
+
+def test_threads_do_not_share_the_memory_of_batches():
+    X = np.ones((600, 1_000), np.float32)
+    feed = ArrayFeed(X, torch.float32)
+    places = []
+
+    def batch():
+        places.append(feed.batch(slice(0, 300)).args[0].data_ptr())
+
+    batch()
+    batch()  # the same memory again, as nobody has kept it
+    thread = threading.Thread(target=batch)
+    thread.start()
+    thread.join()
+    assert places[0] == places[1] != places[2]
