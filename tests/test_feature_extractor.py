@@ -17,6 +17,7 @@ from sklearn_torch_bridge import (
     ForwardError,
     OutputError,
     TorchFeatureExtractor,
+    _checked_rows,
 )
 from tests.models import (
     Counting,
@@ -609,3 +610,17 @@ def test_compile_asks_for_a_torch_that_it_was_tested_with(monkeypatch):
     monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.6.0"))
     with pytest.raises(ValueError, match=r"must be False with torch 2.6.0.*torch 2.13"):
         TorchFeatureExtractor(nn.Identity(), compile=True).transform([[1.0]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_large_arrays_are_checked_as_small_ones(monkeypatch, value):
+    monkeypatch.setattr(_checked_rows, "_WORTH_THREADS", 8)
+    X = np.ones((4, 3), np.float32)
+    extractor = TorchFeatureExtractor(nn.Identity(), device="cpu")
+    np.testing.assert_array_equal(extractor.transform(X), X)
+    X.flags.writeable = False  # torch would warn of it
+    np.testing.assert_array_equal(extractor.transform(X), X)
+    X = X.copy()
+    X[3, 2] = value
+    with pytest.raises(ValueError, match=r"contains NaN|contains infinity"):
+        extractor.transform(X)
