@@ -85,3 +85,12 @@ def quick_folder():
     memory = Path("/dev/shm")  # noqa: S108 - a new folder in it
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         yield Path(name)
+
+
+@pytest.fixture
+def without_coverage():
+    """Give the environment of a process that `make coverage` leaves alone.
+
+    It counts lines, and writes into folders and onto full disks.
+    """
+    return {n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")}

@@ -305,7 +305,7 @@ def test_different_values_have_different_digests():
         (nn.Identity, "d44b91de8e4eef8ecf82954bcec4d3e8"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Sparse .* in beta:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse .* in beta:UserWarning")  # CSR, torch says
 def test_digests_are_those_of_earlier_versions(make, expected):
     """Else no cache that anybody has would be found again."""
     assert digest(make()).hex()[:32] == expected

@@ -1,6 +1,5 @@
 """The examples run, as their reader would run them, and show what they promise."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,21 +13,12 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
-def without_coverage(environment):
-    """Let `make coverage` out of what a reader runs: it writes where they read."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith("COVERAGE_")
-    }
-
-
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
-def test_an_example_runs_and_shows_what_it_says(script, tmp_path):
+def test_an_example_runs_and_shows_what_it_says(script, tmp_path, without_coverage):
     run = subprocess.run(
         [sys.executable, script],
         cwd=tmp_path,
-        env=without_coverage(os.environ) | NEEDS,
+        env=without_coverage | NEEDS,
         capture_output=True,
         text=True,
         timeout=300,

@@ -759,23 +759,18 @@ print(json.dumps(outcomes))
 """
 
 
-def without_coverage():
-    """Let `make coverage` out of a process: it counts lines, and writes to the disk."""
-    return {n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")}
-
-
 @pytest.mark.faults
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
 @pytest.mark.parametrize("before", ["old", "new"])
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_kill_leaves_the_old_or_the_new(tmp_path, before, step):
+def test_a_kill_leaves_the_old_or_the_new(tmp_path, without_coverage, before, step):
     """At every `step`-th line of what writes, and in the middle of the weights."""
     run = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path), before, str(step)],
         capture_output=True,
         text=True,
         check=False,
-        env=without_coverage() | {"OMP_NUM_THREADS": "1"},
+        env=without_coverage | {"OMP_NUM_THREADS": "1"},
     )
     assert run.returncode == 0, run.stderr
     outcomes = json.loads(run.stdout)
@@ -802,12 +797,14 @@ TorchFeatureExtractor(torch.nn.Linear(40, 20), batch_size=2).save(sys.argv[1])
 @pytest.mark.parametrize(
     ("before", "limit"), [("old", 0), ("old", 3_000), ("new", 3_000)]
 )
-def test_a_full_disk_leaves_what_was_there(folder, tmp_path, limit, before):
+def test_a_full_disk_leaves_what_was_there(
+    folder, tmp_path, without_coverage, limit, before
+):
     if before == "old":
         saved(folder, nn.Linear(40, 20), batch_size=1)
     run = subprocess.run(
         [sys.executable, "-c", FULL, str(folder), str(tmp_path / "x"), str(limit)],
-        env=without_coverage(),
+        env=without_coverage,
         capture_output=True,
         text=True,
         check=False,
