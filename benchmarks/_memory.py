@@ -45,7 +45,7 @@ from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 
-__all__ = ["CASES", "TO_FILE", "Growth", "growth"]
+__all__ = ["CASES", "TO_FILE", "Growth", "growth", "status"]
 
 BATCH = 256
 WARM_UP = 4  # batches
@@ -100,7 +100,7 @@ def _watch(process: int) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not done.wait(0.001):
-            seen.append(_status(process)["RssAnon"])
+            seen.append(status(process)["RssAnon"])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -121,7 +121,7 @@ def _measure(case: str, way: str) -> None:
     forward_bytes, _ = _peak(forward)
     gc.collect()
     _trim()
-    print(_status("self")["RssAnon"], flush=True)
+    print(status("self")["RssAnon"], flush=True)
     peak, result = _peak(lambda: run(X))
     is_mapped = isinstance(result, np.memmap)
     told = Growth(None if is_mapped else peak, result.nbytes, forward_bytes)
@@ -185,10 +185,10 @@ def _peak(run: Callable[[], Any]) -> tuple[int, Any]:
     """Give how far anonymous memory rose at its peak, and what `run` returned."""
     gc.collect()
     _trim()
-    before = _status("self")
+    before = status("self")
     Path("/proc/self/clear_refs").write_text("5")  # the peak, VmHWM, starts again
     result = run()
-    after = _status("self")
+    after = status("self")
     files = after["RssFile"] - before["RssFile"]
     return after["VmHWM"] - before["VmRSS"] - files, result
 
@@ -198,7 +198,7 @@ def _trim() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def _status(process: int | str) -> dict[str, int]:
+def status(process: int | str) -> dict[str, int]:
     """Give the sizes that the kernel tells of a process, in bytes."""
     fields = map(str.split, Path(f"/proc/{process}/status").read_text().splitlines())
     return {field[0][:-1]: int(field[1]) * 1024 for field in fields if "kB" in field}

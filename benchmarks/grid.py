@@ -19,6 +19,7 @@ import joblib
 import numpy as np
 import psutil
 from _measure import machine
+from _memory import status
 from _search import Counted, Naive
 from _tweets import tweets
 from joblib.externals.loky import get_reusable_executor
@@ -61,7 +62,7 @@ def _watched_workers() -> Iterator[dict[psutil.Process, int]]:
     That is anonymous memory: of a mapped file all processes have one copy.
     """
     workers = psutil.Process().children(recursive=True)
-    idle = {worker: _anonymous_bytes(worker) for worker in workers}
+    idle = {worker: status(worker.pid)["RssAnon"] for worker in workers}
     rises = dict.fromkeys(workers, 0)
     done = threading.Event()
 
@@ -69,7 +70,7 @@ def _watched_workers() -> Iterator[dict[psutil.Process, int]]:
         while not done.wait(0.02):
             for worker in workers:
                 with suppress(OSError):  # joblib has ended it
-                    now = _anonymous_bytes(worker)
+                    now = status(worker.pid)["RssAnon"]
                     rises[worker] = max(rises[worker], now - idle[worker])
 
     watcher = threading.Thread(target=watch)
@@ -79,12 +80,6 @@ def _watched_workers() -> Iterator[dict[psutil.Process, int]]:
     finally:
         done.set()
         watcher.join()
-
-
-def _anonymous_bytes(process: psutil.Process) -> int:
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    (found,) = (line.split()[1] for line in lines if line.startswith("RssAnon"))
-    return int(found) * 1024
 
 
 def _noted(sizes, data):
