@@ -36,7 +36,6 @@ from sklearn_torch_bridge.models._registry import may_bring_preprocess, opens_fi
 __all__ = ["CheckedRows", "check_rows"]
 
 _TWO_AXES = 2
-_WORTH_THREADS = 1 << 24  # values from which threads sum faster, also on busy machines
 _FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
@@ -283,9 +282,11 @@ def _is_plainly_right(estimator: Any, X: Any) -> bool:
         estimator, "n_features_in_", X.shape[1]
     ):
         return False
-    if X.size >= _WORTH_THREADS and X.flags.c_contiguous and X.flags.writeable:
-        return bool(torch.from_numpy(X).sum().isfinite())
+    # A product with itself is infinite or NaN where a value is, and takes two thirds of
+    # the time of a sum. Where only the squares are too large, scikit-learn has a look.
     with np.errstate(over="ignore", invalid="ignore"):
+        if X.flags.c_contiguous:
+            return bool(np.isfinite(np.dot(X.reshape(-1), X.reshape(-1))))
         return bool(np.isfinite(np.add.reduce(X, axis=None)))
 
 
