@@ -30,6 +30,7 @@ from sklearn_torch_bridge._types import Rows, Selector
 __all__ = [
     "as_array",
     "fresh",
+    "is_of",
     "numpy_dtype",
     "selected",
     "tensor_rows",
@@ -176,6 +177,15 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
     return torch.from_numpy(np.empty(shape, dtype))
 
 
+def is_of(held: np.dtype[Any], dtype: torch.dtype) -> bool:
+    """Tell whether floats of an array lie in memory as those of a tensor do.
+
+    >>> is_of(np.dtype("f4"), torch.float32), is_of(np.dtype(">f4"), torch.float32)
+    (True, False)
+    """
+    return held is _SAME.get(dtype)
+
+
 def to_tensor(
     array: NDArray[Any],
     *,
@@ -191,7 +201,7 @@ def to_tensor(
     on the CPU and of a shape and a NumPy dtype, that is written to.
     """
     held = array.dtype
-    if dtype is None or held.kind != "f" or held is _SAME.get(dtype):
+    if dtype is None or held.kind != "f" or is_of(held, dtype):
         tensor = memory(array.shape, held if held.isnative else held.newbyteorder("="))
         np.copyto(tensor.numpy(), array)
         return tensor if device == "cpu" else tensor.to(device)

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sklearn_torch_bridge._checked_rows import CheckedRows
 from sklearn_torch_bridge._collections import Items, as_columns
-from sklearn_torch_bridge._convert import Memory
 from sklearn_torch_bridge._inputs import (
     Kind,
     needs_preprocess,
 )
+from sklearn_torch_bridge._reads_only import only_reads
 from sklearn_torch_bridge._replica import check_device, float_dtype
 from sklearn_torch_bridge._rows import (
     ArrayFeed,
@@ -68,7 +69,7 @@ def make_feed(
     elif kind == "ragged":
         feed = RaggedFeed(values, dtype, loaded.module, origin=origin)
     elif kind == "array":
-        feed = ArrayFeed(values, dtype, _memory_for(estimator.device))
+        feed = _array_feed(values, dtype, estimator, loaded)
     elif kind == "columns":
         feed = ColumnsFeed(values, dtype, loaded.module)
     elif kind == "sparse":
@@ -78,10 +79,22 @@ def make_feed(
     return feed if which is None else SubsetFeed(feed, which)
 
 
-def _memory_for(device: Any) -> Memory | None:
-    """Give where batches are written for a device to read, None for the usual place."""
-    one = device[0] if isinstance(device, (list, tuple)) else device
-    return pinned if is_staged(check_device(one)) else None
+def _array_feed(
+    values: NDArray[Any], dtype: torch.dtype, estimator: Any, loaded: LoadedModel
+) -> ArrayFeed:
+    """Copy batches to where the device reads them best; none where all stays as it is.
+
+    Compiled code may ask of its inputs what a part of an array does not give.
+    """
+    device = estimator.device
+    place = check_device(device[0] if isinstance(device, (list, tuple)) else device)
+    on_cpu = place.type == "cpu" and not estimator.compile
+    return ArrayFeed(
+        values,
+        dtype,
+        pinned if is_staged(place) else None,
+        only_read=on_cpu and only_reads(loaded.module),
+    )
 
 
 def _row_preprocess(values: Any, kind: Kind, given: Any, loaded: LoadedModel) -> Any:

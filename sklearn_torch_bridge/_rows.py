@@ -14,7 +14,7 @@ from torch import nn
 
 from sklearn_torch_bridge._batching import as_indices, describe_rows
 from sklearn_torch_bridge._collections import Columns
-from sklearn_torch_bridge._convert import Memory, fresh, to_tensor
+from sklearn_torch_bridge._convert import Memory, fresh, is_of, to_tensor
 from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._types import Feed, Indices, Inputs, Preprocess, Rows
 
@@ -37,26 +37,38 @@ _OURS_ALONE = 2  # the attribute, and the argument of getrefcount
 
 
 class ArrayFeed:
-    """The rows of an array; floats are cast to the model's dtype batch by batch."""
+    """The rows of an array; floats are cast to the model's dtype batch by batch.
+
+    Batches are copies, unless with `only_read` the model is known not to write to them.
+    """
 
     lengths = None
     even = False
 
     def __init__(
-        self, array: NDArray[Any], dtype: torch.dtype, memory: Memory | None = None
+        self,
+        array: NDArray[Any],
+        dtype: torch.dtype,
+        memory: Memory | None = None,
+        *,
+        only_read: bool = False,
     ) -> None:
         self.row_size: int | None = math.prod(array.shape[1:])
         self._array = array
         self._dtype = dtype
         self._memory = memory
         self._spare = _Spare()
+        fits = array.flags.c_contiguous and array.flags.writeable  # else torch warns
+        self._as_it_is = only_read and fits and is_of(array.dtype, dtype)
 
     def __len__(self) -> int:
         return len(self._array)
 
     def batch(self, rows: Rows) -> Inputs:
-        """Copy these rows: the caller's array is never wrapped, only read."""
+        """Copy these rows, or show them to a model that only reads."""
         source = self._array[rows]
+        if self._as_it_is:
+            return Inputs((torch.from_numpy(source),))
         memory = self._memory or (
             fresh if source.nbytes < _CHEAP_BYTES else self._spare
         )

@@ -53,4 +53,4 @@ class Feed(Protocol):
         """Count the rows."""
 
     def batch(self, rows: Rows) -> Inputs:
-        """Prepare these rows, on the CPU, in memory that nobody else holds."""
+        """Prepare these rows, on the CPU; a model that may write gets its own copy."""

@@ -21,6 +21,7 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
         "_kinds",
         "_memory",
         "_plain",
+        "_reads_only",
         "_script_copy",
         "_threads",
     },

@@ -1,0 +1,169 @@
+"""Only models that are known not to write to their rows see the caller's memory."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge._reads_only import only_reads
+from sklearn_torch_bridge._rows import ArrayFeed
+
+
+class Halves(nn.Linear):
+    """A linear layer that works in place."""
+
+    def forward(self, x):
+        return super().forward(x.mul_(0.5))
+
+
+class Weights(nn.Parameter):
+    """A parameter whose functions are not torch's own."""
+
+
+def halve(_, args):
+    args[0].mul_(0.5)
+
+
+def halve_after(_, args, _output):
+    args[0].mul_(0.5)
+
+
+def linear():
+    return nn.Linear(3, 2)
+
+
+def hooked(register):
+    module = linear()
+    getattr(module, register)(halve if "pre" in register else halve_after)
+    return module
+
+
+def replaced():
+    module = linear()
+    module.forward = lambda x: x.mul_(0.5)
+    return module
+
+
+def with_weights():
+    module = linear()
+    module.weight = Weights(module.weight.data)
+    return module
+
+
+def shared_start():
+    module = nn.Sequential(hooked("register_forward_pre_hook"))
+    return nn.Sequential(module, nn.Linear(2, 2))
+
+
+READ = {
+    "linear": linear(),
+    "convolution": nn.Conv2d(3, 2, 1),
+    "in a Sequential, in-place layers behind": nn.Sequential(
+        nn.Sequential(linear()), nn.ReLU(inplace=True)
+    ),
+}
+MAY_WRITE = {
+    "in-place layer first": nn.Sequential(nn.ReLU(inplace=True), linear()),
+    "view first": nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)),
+    "nothing": nn.Sequential(),
+    "subclass": Halves(3, 2),
+    "hook before": nn.Sequential(hooked("register_forward_pre_hook")),
+    "hook after": hooked("register_forward_hook"),
+    "hook deep inside": shared_start(),
+    "forward of its own": replaced(),
+    "weights of another kind": with_weights(),
+    "weights made anew": nn.utils.parametrizations.weight_norm(linear()),
+    "code of a user": nn.Identity(),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_of_known_layers_it_is_known(name):
+    assert only_reads(READ[name])
+
+
+@pytest.mark.parametrize("name", MAY_WRITE)
+def test_of_all_others_it_is_not(name):
+    assert not only_reads(MAY_WRITE[name])
+
+
+def test_hooks_of_all_modules_may_write():
+    handle = nn.modules.module.register_module_forward_pre_hook(halve)
+    try:
+        assert not only_reads(linear())
+    finally:
+        handle.remove()
+    assert only_reads(linear())
+
+
+@pytest.mark.parametrize("name", [*READ, *MAY_WRITE])
+@pytest.mark.parametrize("batch_size", [2, "auto"])
+def test_no_model_changes_the_callers_rows(rng, name, batch_size):
+    model = (READ | MAY_WRITE)[name]
+    shape = (5, 3, 2, 2) if isinstance(model, nn.Conv2d) else (5, 3)
+    X = rng.standard_normal(shape, dtype=np.float32)
+    before = X.copy()
+    extractor = TorchFeatureExtractor(model, batch_size=batch_size, device="cpu")
+    first = extractor.transform(X)
+    np.testing.assert_array_equal(X, before)
+    np.testing.assert_array_equal(extractor.transform(X), first)
+    assert not np.shares_memory(first, X)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Collect the tensors that models get."""
+    given = []
+
+    class Telling(ArrayFeed):
+        def batch(self, rows):
+            inputs = super().batch(rows)
+            given.append(inputs.args[0])
+            return inputs
+
+    monkeypatch.setattr("sklearn_torch_bridge._feeds.ArrayFeed", Telling)
+    return given
+
+
+def shares(batch, X):
+    start, end = X.ctypes.data, X.ctypes.data + X.nbytes
+    return start <= batch.data_ptr() < end
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda X: X, True),
+        (lambda X: X[::2], False),
+        (np.asfortranarray, False),
+        (lambda X: X.astype(np.float64), False),
+        (lambda X: X.astype(">f4"), False),
+    ],
+    ids=["as it is", "strided", "by columns", "other dtype", "other byte order"],
+)
+def test_only_rows_that_are_as_the_model_takes_them_are_shown(
+    rng, batches, change, expected
+):
+    X = change(rng.standard_normal((6, 3), dtype=np.float32))
+    Z = TorchFeatureExtractor(linear(), batch_size=2, device="cpu").transform(X)
+    assert [shares(batch, X) for batch in batches] == [expected] * len(batches)
+    assert Z.shape == (len(X), 2)
+
+
+def test_read_only_rows_and_compiled_code_get_copies(rng, batches):
+    X = rng.standard_normal((6, 3), dtype=np.float32)
+    X.flags.writeable = False
+    TorchFeatureExtractor(linear(), device="cpu").transform(X)
+    assert not shares(batches[-1], X)
+    X = X.copy()
+    TorchFeatureExtractor(linear(), device="cpu", compile=True).transform(X)
+    assert not shares(batches[-1], X)
+
+
+def test_of_scattered_rows_the_model_gets_what_was_gathered(rng):
+    X = rng.standard_normal((6, 3), dtype=np.float32)
+    feed = ArrayFeed(X, torch.float32, only_read=True)
+    (batch,) = feed.batch(np.array([4, 1])).args
+    assert not shares(batch, X)
+    np.testing.assert_array_equal(batch.numpy(), X[[4, 1]])
