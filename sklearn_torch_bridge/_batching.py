@@ -66,10 +66,12 @@ class Batches:
             if not self._left:
                 return None
             rows = self._left.pop()
-            size = self._size(rows)
-            if size < count_rows(rows):
-                self._left.append(_part(rows, size, None))
-            return _part(rows, 0, size)
+            n_rows = count_rows(rows)
+            size = self._size(rows, n_rows)
+            if size < n_rows:
+                rows, rest = _cut(rows, size)
+                self._left.append(rest)
+            return rows
 
     def put_back(self, *parts: Rows) -> None:
         """Take rows back that were not done; the first part is drawn first."""
@@ -101,7 +103,7 @@ class Batches:
         middle = count_rows(rows) // 2
         if not middle:
             return False
-        self.put_back(_part(rows, 0, middle), _part(rows, middle, None))
+        self.put_back(*_cut(rows, middle))
         return True
 
     def elements(self, rows: Rows) -> int:
@@ -110,12 +112,12 @@ class Batches:
             return count_rows(rows)
         return count_rows(rows) * int(self._lengths[rows].max())
 
-    def _size(self, rows: Rows) -> int:
-        """Tell how many of the first of `rows` make a batch."""
-        size = min(self._batch_size, count_rows(rows))
+    def _size(self, rows: Rows, n_rows: int) -> int:
+        """Tell how many of the first of `n_rows` rows make a batch."""
+        size = min(self._batch_size, n_rows)
         if self._lengths is None:
             return size if self.most is None else max(1, min(size, self.most))
-        lengths = self._lengths[_part(rows, 0, size)]
+        lengths = self._lengths[_cut(rows, size)[0]]
         if self.most is not None:
             size = max(1, min(size, self.most // max(1, int(lengths[0]))))
         if self._even:
@@ -123,16 +125,16 @@ class Batches:
         return size
 
 
-def _part(rows: Rows, start: int, stop: int | None) -> Rows:
-    """Give a run of the rows of a batch.
+def _cut(rows: Rows, size: int) -> tuple[Rows, Rows]:
+    """Part the first `size` rows from the others.
 
-    >>> _part(slice(10, 20), 2, None), _part(slice(10, 20), 0, 4)
-    (slice(12, 20, None), slice(10, 14, None))
+    >>> _cut(slice(10, 20), 4)
+    (slice(10, 14, None), slice(14, 20, None))
     """
     if not isinstance(rows, slice):
-        return rows[start:stop]
-    end = rows.stop if stop is None else min(rows.start + stop, rows.stop)
-    return slice(rows.start + start, end)
+        return rows[:size], rows[size:]
+    middle = rows.start + size
+    return slice(rows.start, middle), slice(middle, rows.stop)
 
 
 def as_indices(rows: Rows) -> Indices:

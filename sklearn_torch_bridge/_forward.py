@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
@@ -156,26 +155,27 @@ class _Run:
             autocast_for(place, self.how.precision),
             self._delivery(place) as deliver,
         ):
-            for rows, prepare in self._prepared():
-                places = self.sink.caller_rows(rows)
-                done, short, inputs = True, False, None
+            for rows, finish in self._prepared():
+                inputs, done, short = None, True, False
                 try:
-                    inputs = on_device(prepare(), place)
-                    if self.how.compile and count_rows(rows) == 1:
+                    inputs = finish() if finish else self.feed.batch(rows)
+                    inputs = on_device(inputs, place)
+                    n_rows = count_rows(rows)
+                    if n_rows == 1 and self.how.compile:
                         inputs = twice(inputs)
-                    reader.begin(inputs.mask, rows, places, compiled=self.how.compile)
-                    _call(call, inputs, own, layers, places)
+                        reader.begin(inputs.mask, 2)
+                    else:
+                        reader.begin(inputs.mask, n_rows)
+                    self._call(call, inputs, own, layers, rows)
                 except Exception as error:
                     short = _is_short(error)
-                    done = not self._take_back(rows, places, error, short=short)
+                    done = not self._take_back(rows, error, short=short)
                     if isinstance(error, _ReadError) and done:
                         raise error.reason from error.reason.__cause__
                     if done:
                         raise
                 if done:
-                    deliver(rows, reader.pieces())
-                    with self.lock:
-                        self.advance(count_rows(places))
+                    deliver(rows, reader.pieces(n_rows))
                 # Out here a traceback is gone, with all tensors that it held; without
                 # the batch its memory may serve the next, or a half of it.
                 del inputs
@@ -219,13 +219,35 @@ class _Run:
             raise
         stage.finish()
 
+    def _call(
+        self,
+        run: Callable[[Inputs], None],
+        inputs: Inputs,
+        own: nn.Module,
+        layers: tuple[str, ...],
+        rows: Rows,
+    ) -> None:
+        """Run the model on one batch; say what failed, and where."""
+        try:
+            run(inputs)
+        except _ReadError as error:
+            where = f"layer {error.layer!r}" if error.layer else "the model's output"
+            which = describe_rows(self.sink.caller_rows(rows))
+            error.reason.add_note(f"While reading {where} of {which}.")
+            raise
+        except (LayerNotRunError, NotCompiledError):
+            raise
+        except Exception as error:
+            places = self.sink.caller_rows(rows)
+            msg = _failure(error, own, layers, places, inputs)
+            raise ForwardError(msg) from error
+
     def _write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
         with self.lock:
             self.sink.write(rows, pieces)
+            self.advance(count_rows(self.sink.caller_rows(rows)))
 
-    def _take_back(
-        self, rows: Rows, places: Rows, error: Exception, *, short: bool
-    ) -> bool:
+    def _take_back(self, rows: Rows, error: Exception, *, short: bool) -> bool:
         """Put a failed batch back in smaller parts, or a bad row aside."""
         if short and self.batches.halve(rows):
             safe_sizes.put(self.module, self.task, self.batches.most)
@@ -234,14 +256,14 @@ class _Run:
             return False
         if not self.batches.split(rows):
             error.__traceback__ = None  # it would hold the tensors of the forward
-            self.bad.append(BadRow(places, error))
+            self.bad.append(BadRow(self.sink.caller_rows(rows), error))
         return True
 
-    def _prepared(self) -> Iterator[tuple[Rows, Callable[[], Inputs]]]:
+    def _prepared(self) -> Iterator[tuple[Rows, Callable[[], Inputs] | None]]:
         """Draw batches; with `num_workers`, threads prepare the next ones meanwhile."""
         if not self.how.num_workers:
             for rows in self.batches:
-                yield rows, partial(self.feed.batch, rows)
+                yield rows, None
             return
         waiting: deque[tuple[Rows, Callable[[], Inputs]]] = deque()
         threads = Threads(self.how.num_workers)
@@ -254,11 +276,11 @@ class _Run:
                     waiting.append((drawn, threads.begin(self.feed.batch, drawn)))
                 if not waiting:
                     break
-                rows, prepare = waiting.popleft()
+                rows, finish = waiting.popleft()
                 if self.batches.is_too_large(rows):
                     self.batches.put_back(rows)
                 else:
-                    yield rows, prepare
+                    yield rows, finish
             threads.end()
         except BaseException:
             threads.end()
@@ -270,28 +292,13 @@ def _is_short(error: Exception) -> bool:
     return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
 
 
-def _call(
-    run: Callable[[Inputs], None],
-    inputs: Inputs,
-    own: nn.Module,
-    layers: tuple[str, ...],
-    places: Rows,
-) -> None:
-    """Run the model on one batch; say what failed, and where."""
-    try:
-        run(inputs)
-    except (_ReadError, LayerNotRunError, NotCompiledError):
-        raise
-    except Exception as error:
-        raise ForwardError(_failure(error, own, layers, places, inputs)) from error
-
-
 class _ReadError(Exception):
-    """Carries our own error through the model's forward."""
+    """Carries our own error, in reading a layer, through the model's forward."""
 
-    def __init__(self, reason: Exception) -> None:
+    def __init__(self, reason: Exception, layer: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.layer = layer
 
 
 # Another row would fail just so: what was asked of the model is wrong.
@@ -314,25 +321,17 @@ class _Reader:
         # Where every pooling we have a name for would hand on a vector as it is.
         by_name = first.pool is None or first.pool in POOLINGS.values()
         self._takes_vectors = by_name and first.output is None and not others
-        self.begin(None, slice(0, 0), slice(0, 0))
-
-    def begin(
-        self,
-        mask: torch.Tensor | None,
-        rows: Rows,
-        places: Rows,
-        *,
-        compiled: bool = False,
-    ) -> None:
-        """Expect the values of one batch; compiled code gets a single row twice."""
-        self._mask, self._places = mask, places
-        self._n_wanted = count_rows(rows)
-        self._n_rows = max(2, self._n_wanted) if compiled else self._n_wanted
         self._found: dict[int, torch.Tensor] = {}
+        self.begin(None, 0)
+
+    def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
+        """Expect the values of one batch."""
+        self._mask = mask
+        self._n_rows = n_rows
 
     def forget(self) -> None:
         """Let go of the values of a batch."""
-        self._found = {}
+        self._found.clear()
         self._mask = None
 
     def read(self, layer: str, value: Any) -> None:
@@ -349,17 +348,14 @@ class _Reader:
             try:
                 self._found[place] = self._read(reading, value)
             except Exception as error:
-                where = f"layer {layer!r}" if layer else "the model's output"
-                rows = describe_rows(self._places)
-                error.add_note(f"While reading {where} of {rows}.")
-                raise _ReadError(error) from error
+                raise _ReadError(error, layer) from error
 
-    def pieces(self) -> list[torch.Tensor]:
-        """Give what was read, in the order asked for."""
-        pieces = [self._found[place] for place in range(len(self._readings))]
-        if self._n_rows == self._n_wanted:
+    def pieces(self, n_rows: int) -> list[torch.Tensor]:
+        """Give what was read of the first rows, in the order asked for."""
+        pieces = [*map(self._found.__getitem__, range(len(self._readings)))]
+        if self._n_rows == n_rows:
             return pieces
-        return [piece[: self._n_wanted] for piece in pieces]
+        return [piece[:n_rows] for piece in pieces]
 
     def _read(self, reading: Reading, value: Any) -> torch.Tensor:
         hidden = select_output(value, reading.output)

@@ -7,17 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._convert import numpy_dtype, write_rows
+from sklearn_torch_bridge._convert import is_of, numpy_dtype, write_rows
 from sklearn_torch_bridge._memory import check_fits
 from sklearn_torch_bridge._types import Indices, Rows
 
 __all__ = ["ArraySink", "Sink"]
-
-
-_SAME = {
-    torch.float32: np.dtype(np.float32),
-    torch.float64: np.dtype(np.float64),
-}
 
 
 class Sink(Protocol):
@@ -56,6 +50,7 @@ class ArraySink:
         self.widths = tuple(shape[-1] if shape else 1 for shape in shapes)
         shape = shapes[0] if len(shapes) == 1 else (sum(self.widths),)
         self.array = self._make((self._n_samples, *shape), self._dtype or dtype)
+        self._address = self.array.ctypes.data
         return self.array
 
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
@@ -90,20 +85,20 @@ class ArraySink:
         (piece, *others) = pieces
         if others or piece.dtype is not self._seen or type(rows) is not slice:
             return False
-        place = array[rows]
+        n_rows, n_bytes = rows.stop - rows.start, array.strides[0]
         alike = (
             type(piece) is torch.Tensor
             and piece.is_cpu
-            and piece.shape == place.shape
-            and _SAME.get(piece.dtype) == place.dtype
+            and piece.shape == (n_rows, *array.shape[1:])
+            and is_of(array.dtype, piece.dtype)
             and piece.is_contiguous()
             and not piece.is_neg()
         )
         if alike:
             # Not `copy_`, which starts threads for it; not `piece.numpy()`, which
             # would lock the storage of a model that returns its own weights.
-            values = (ctypes.c_ubyte * place.nbytes).from_address(piece.data_ptr())
-            np.copyto(place, np.ndarray(place.shape, place.dtype, memoryview(values)))
+            target = self._address + rows.start * n_bytes
+            ctypes.memmove(target, piece.data_ptr(), n_rows * n_bytes)
         return alike
 
     def caller_rows(self, rows: Rows) -> Rows:
