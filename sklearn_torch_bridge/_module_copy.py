@@ -91,7 +91,7 @@ class _Copier:
             if _is_plain_module(type(part)):
                 self._fill(part)
             else:  # it knows best how to copy itself; its tensors and parts are known
-                self._remember_tensors(vars(part).values())
+                self._remember_tensors(tuple(vars(part).values()))
                 copy.deepcopy(part, self.memo)
 
     def check_functions(self) -> None:
@@ -124,14 +124,14 @@ class _Copier:
             if isinstance(value, torch.Tensor):
                 self._copy(value)
             elif type(value) in (list, tuple):
-                self._remember_tensors(value)
+                self._remember_tensors(tuple(value))
             elif type(value) in _DICTS:
-                self._remember_tensors(value.values())
+                self._remember_tensors(tuple(value.values()))
 
     def _fill(self, part: nn.Module) -> None:
         """Give the copy of a module its own ``__dict__``."""
         state = vars(self.memo[id(part)])
-        for name, value in vars(part).items():
+        for name, value in vars(part).copy().items():
             if name in _REGISTRIES:
                 state[name] = type(value)(
                     (key, None if item is None else self.memo[id(item)])
@@ -210,15 +210,15 @@ class _Copier:
         self._count(len(value))
         result = copy.copy(value)
         self.memo[id(value)] = result  # before its items, which may point back
-        keys = list(value) if isinstance(value, dict) else range(len(value))
+        keys = list(result) if isinstance(result, dict) else range(len(result))
         for key in keys:
-            result[key] = self._copy(value[key])
+            result[key] = self._copy(result[key])
 
     def _copy_object(self, value: Any) -> None:
         self._count(len(vars(value)))
         result = copy.copy(value)
         self.memo[id(value)] = result
-        for name, item in vars(value).items():
+        for name, item in vars(result).copy().items():
             vars(result)[name] = self._copy(item)
 
     def _count(self, parts: int) -> None:

@@ -30,7 +30,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from sklearn_torch_bridge._digest import _objects, digest
+from sklearn_torch_bridge._digest import _functions, _objects, digest
 from sklearn_torch_bridge._digest._encoder import Encoder
 from sklearn_torch_bridge._errors import FingerprintError
 
@@ -574,3 +574,69 @@ def test_an_exception_is_the_same_whoever_was_imported(monkeypatch):
     with pytest.raises(RuntimeError, match="boom"):
         raise error
     assert digest(error) == before
+
+
+class Adding:
+    """Changes what it lies in whenever it is written, as another thread might."""
+
+    def __init__(self, name, add):
+        self.name = name
+        self.add = add
+
+    def __reduce__(self):
+        self.add()
+        return str, (self.name,)
+
+
+def _filled_list():
+    held = []
+    held += [Adding(name, lambda: held.append(0)) for name in "ab"]
+    return held
+
+
+def _filled_dict():
+    held = {}
+    held |= {name: Adding(name, lambda: held.update({len(held): 0})) for name in "ab"}
+    return held
+
+
+def _filled_set():
+    held = set()
+    held |= {Adding(name, lambda: held.add(len(held))) for name in "ab"}
+    return held
+
+
+def _filled_class():
+    held = type("Held", (), {})
+    for name in "ab":
+        adding = Adding(name, lambda: setattr(held, f"c{len(vars(held))}", 0))
+        setattr(held, name, adding)
+    return held
+
+
+def _filled_object():
+    held = types.SimpleNamespace()
+    for name in "ab":
+        adding = Adding(name, lambda: vars(held).update({f"c{len(vars(held))}": 0}))
+        setattr(held, name, adding)
+    return held
+
+
+@pytest.mark.parametrize(
+    "make", [_filled_list, _filled_dict, _filled_set, _filled_class, _filled_object]
+)
+def test_what_changes_meanwhile_counts_as_it_was(make):
+    assert digest(make()) == digest(make())
+
+
+def test_a_class_of_a_library_may_be_added_to_meanwhile(monkeypatch):
+    told = _functions.is_foreign
+
+    def slow(value):
+        name = f"_added_{len(vars(collections.Counter))}"
+        monkeypatch.setattr(collections.Counter, name, 0, raising=False)
+        return told(value)
+
+    expected = digest(collections.Counter)
+    monkeypatch.setattr(_functions, "is_foreign", slow)
+    assert digest(collections.Counter) == expected

@@ -54,7 +54,9 @@ def write_tensor(encoder: Encoder, tensor: torch.Tensor) -> None:
     encoder.put(b"tensor", f"{tensor.dtype} {tensor.layout}".encode())
     encoder.add(tuple(tensor.shape))
     encoder.put(b"values", b"".join(digests))
-    notes = {name: vars(tensor)[name] for name in vars(tensor) if name not in _NOTES}
+    notes = {
+        name: note for name, note in vars(tensor).copy().items() if name not in _NOTES
+    }
     encoder.add_named(notes, "attribute")
 
 

@@ -2,7 +2,8 @@
 
 Every value is its kind, the length of its content and its content, so that no two
 streams are equal that mean different values. A value that was written before is
-written as its number: cycles end, and what is shared is told from what is equal.
+written as its number: cycles end, and what is shared is told from what is equal. Of
+what other threads may change meanwhile, the parts are listed before they are written.
 """
 
 import hashlib
@@ -120,10 +121,11 @@ class Encoder:
 
     def add_named(self, values: Mapping[str, Any], role: str) -> None:
         """Write named values, whose order says nothing."""
-        self.put(b"named", b"%d" % len(values))
-        for name in sorted(values, key=str):
+        parts = dict(values)
+        self.put(b"named", b"%d" % len(parts))
+        for name in sorted(parts, key=str):
             self.add(name)
-            self.add_part(values[name], role, name)
+            self.add_part(parts[name], role, name)
 
     def refuse(self, value: Any, what: str, cause: Exception | None = None) -> None:
         """Say that nothing can identify `value`, or pass over it."""
@@ -142,16 +144,20 @@ class Encoder:
     def _add_new(self, value: Any) -> None:
         cls = type(value)
         if cls is tuple or cls is list:
-            self.put(cls.__name__.encode(), b"%d" % len(value))
-            for place, item in enumerate(value):
+            items = tuple(value)
+            self.put(cls.__name__.encode(), b"%d" % len(items))
+            for place, item in enumerate(items):
                 self.add_part(item, "item", place)
         elif cls is dict:
-            self.put(b"dict", b"%d" % len(value))
-            for key, item in value.items():
+            pairs = tuple(value.items())
+            self.put(b"dict", b"%d" % len(pairs))
+            for key, item in pairs:
                 self.add_part(key, "key", key)
                 self.add_part(item, "value at", key)
         elif cls is set or cls is frozenset:
-            self.put(cls.__name__.encode(), b"".join(sorted(map(self._alone, value))))
+            self.put(
+                cls.__name__.encode(), b"".join(sorted(map(self._alone, tuple(value))))
+            )
         else:
             self._writer_of(value)(self, value)
 

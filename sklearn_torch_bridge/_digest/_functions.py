@@ -167,7 +167,7 @@ def _write_found(encoder: Encoder, value: Any, role: str, path: str) -> None:
 
 def write_class(encoder: Encoder, cls: type) -> None:
     """Write a class by its name in a library, or by its bases and its body."""
-    body: Mapping[str, Any] = vars(cls)
+    body: Mapping[str, Any] = vars(cls).copy()
     if wrote_place(encoder, cls):
         if not _is_changeable(cls):
             return
@@ -186,7 +186,8 @@ def write_class(encoder: Encoder, cls: type) -> None:
 
 def _working_state(cls: type) -> frozenset[str]:
     """Give the attributes of a class that its own methods write to."""
-    methods = [part for part in vars(cls).values() if isinstance(part, FunctionType)]
+    body = vars(cls).copy()
+    methods = [part for part in body.values() if isinstance(part, FunctionType)]
     return frozenset(
         path[-1]
         for method in methods
@@ -209,7 +210,7 @@ def write_module_of_code(encoder: Encoder, module: ModuleType) -> None:
     encoder.put(b"module")
     held = {
         name: value
-        for name, value in vars(module).items()
+        for name, value in vars(module).copy().items()
         if not (name.startswith("__") and name.endswith("__"))
     }
     encoder.add_named(held, "global")

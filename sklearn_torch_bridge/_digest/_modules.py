@@ -98,8 +98,9 @@ def _write_hooks(encoder: Encoder, module: nn.Module) -> None:
         (own["_forward_hooks"], own["_forward_hooks_with_kwargs"]),
         (everywhere["_global_forward_hooks"], {}),
     ):
-        encoder.put(b"hooks", b"%d" % len(hooks))
-        for place, (key, hook) in enumerate(hooks.items()):
+        registered = tuple(hooks.items())
+        encoder.put(b"hooks", b"%d" % len(registered))
+        for place, (key, hook) in enumerate(registered):
             encoder.add(key in flags)
             encoder.add_part(hook, "forward hook", place)
 
