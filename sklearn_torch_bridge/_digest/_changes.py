@@ -113,7 +113,7 @@ def _move(stack: list[Path | None], step: dis.Instruction) -> None:
         result = (argument,) if isinstance(argument, str) else None
     elif name in _ATTRIBUTES and stack and stack[-1]:
         result = (*stack[-1], argument)
-    elif name == "BINARY_SUBSCR" and len(stack) > 1:
+    elif _takes_item(step) and len(stack) > 1:
         result = stack[-2]  # what changes inside changes the whole
     elif name.startswith(("POP_", "STORE_", "RESUME", "NOP", "CACHE", "PRECALL")):
         del stack[max(0, depth) :]
@@ -122,6 +122,11 @@ def _move(stack: list[Path | None], step: dis.Instruction) -> None:
     stack.extend([None] * (depth - len(stack)))
     if stack:
         stack[-1] = result
+
+
+def _takes_item(step: dis.Instruction) -> bool:
+    """Tell ``value[key]``, which is one of the binary operators from 3.14 on."""
+    return step.opname == "BINARY_SUBSCR" or step.argrepr == "[]"
 
 
 def _move_two(stack: list[Path | None], name: str, locals_: tuple[str, str]) -> None:
