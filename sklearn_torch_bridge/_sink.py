@@ -1,7 +1,7 @@
 """Where results go: one array, allocated once."""
 
 import ctypes
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class ArraySink:
         self._places: _Places | None = None
         self.array: NDArray[Any] | None = None
         self.widths: tuple[int, ...] = ()
-        self._seen: torch.dtype | None = None  # of batches that were checked in full
+        self._usual: _Usual | None = None  # of a batch that was checked in full
 
     def expect(self, origin: Indices | None) -> None:
         """Take rows of the feed for those rows of the array that `origin` says."""
@@ -50,7 +50,6 @@ class ArraySink:
         self.widths = tuple(shape[-1] if shape else 1 for shape in shapes)
         shape = shapes[0] if len(shapes) == 1 else (sum(self.widths),)
         self.array = self._make((self._n_samples, *shape), self._dtype or dtype)
-        self._address = self.array.ctypes.data
         return self.array
 
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
@@ -59,7 +58,7 @@ class ArraySink:
             dtypes = (numpy_dtype(piece.dtype) for piece in pieces)
             shapes = [tuple(piece.shape[1:]) for piece in pieces]
             self.allocate(shapes, np.result_type(*dtypes))
-        elif self._write_alike(self.array, rows, pieces):
+        elif self._usual is not None and self._write_alike(self._usual, rows, pieces):
             return
         assert self.array is not None  # noqa: S101 - made above
         self.widths = self.widths or tuple(piece.shape[-1] for piece in pieces)
@@ -73,32 +72,31 @@ class ArraySink:
             write_rows(target, rows, piece if source is None else piece[source])
             start += width
         if len(pieces) == 1 and self._places is None:
-            self._seen = pieces[0].dtype
+            self._usual = _usual(self.array, pieces[0])
 
     def _write_alike(
-        self, array: NDArray[Any], rows: Rows, pieces: list[torch.Tensor]
+        self, usual: "_Usual", rows: Rows, pieces: list[torch.Tensor]
     ) -> bool:
         """Write a batch like the one before without checking all again.
 
         The checks of `write_rows` take as long as a small model takes for 20 rows.
         """
-        (piece, *others) = pieces
-        if others or piece.dtype is not self._seen or type(rows) is not slice:
+        if type(rows) is not slice:
             return False
-        n_rows, n_bytes = rows.stop - rows.start, array.strides[0]
+        piece, n_rows = pieces[0], rows.stop - rows.start
         alike = (
-            type(piece) is torch.Tensor
+            piece.dtype is usual.dtype
+            and piece.shape == (n_rows, *usual.row_shape)
+            and type(piece) is torch.Tensor
             and piece.is_cpu
-            and piece.shape == (n_rows, *array.shape[1:])
-            and is_of(array.dtype, piece.dtype)
             and piece.is_contiguous()
             and not piece.is_neg()
         )
         if alike:
             # Not `copy_`, which starts threads for it; not `piece.numpy()`, which
             # would lock the storage of a model that returns its own weights.
-            target = self._address + rows.start * n_bytes
-            ctypes.memmove(target, piece.data_ptr(), n_rows * n_bytes)
+            target = usual.address + rows.start * usual.row_bytes
+            ctypes.memmove(target, piece.data_ptr(), n_rows * usual.row_bytes)
         return alike
 
     def caller_rows(self, rows: Rows) -> Rows:
@@ -125,6 +123,23 @@ class ArraySink:
     def _make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         check_fits(shape, dtype)
         return np.empty(shape, dtype)
+
+
+class _Usual(NamedTuple):
+    """What batches are like whose bytes are those of their rows of the result."""
+
+    dtype: torch.dtype
+    row_shape: tuple[int, ...]
+    row_bytes: int
+    address: int
+
+
+def _usual(array: NDArray[Any], piece: torch.Tensor) -> _Usual | None:
+    """Tell it of an array in C order; None where values are cast on their way in."""
+    if not is_of(array.dtype, piece.dtype):
+        return None
+    place = array.ctypes.data
+    return _Usual(piece.dtype, array.shape[1:], array.strides[0], place)
 
 
 class _Places:
