@@ -71,9 +71,10 @@ class Items:
     def __init__(self, dataset: Any, *, whole: bool) -> None:
         self._dataset = dataset
         self._whole = whole
+        self._n_rows = len(dataset)  # for one call, whatever is added meanwhile
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._n_rows
 
     def __iter__(self) -> Iterator[Any]:
         """Yield items to be told apart: of one that cannot be read, its place."""

@@ -1,6 +1,7 @@
 """Where results go: one array, allocated once."""
 
 import ctypes
+import math
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +43,7 @@ class ArraySink:
     def expect(self, origin: Indices | None) -> None:
         """Take rows of the feed for those rows of the array that `origin` says."""
         self._places = None if origin is None else _Places(origin)
+        self._usual = None
 
     def allocate(
         self, shapes: list[tuple[int, ...]], dtype: np.dtype[Any]
@@ -85,7 +87,8 @@ class ArraySink:
             return False
         piece, n_rows = pieces[0], rows.stop - rows.start
         alike = (
-            piece.dtype is usual.dtype
+            rows.stop <= usual.n_rows
+            and piece.dtype is usual.dtype
             and piece.shape == (n_rows, *usual.row_shape)
             and type(piece) is torch.Tensor
             and piece.is_cpu
@@ -129,17 +132,20 @@ class _Usual(NamedTuple):
     """What batches are like whose bytes are those of their rows of the result."""
 
     dtype: torch.dtype
+    n_rows: int  # of the result
     row_shape: tuple[int, ...]
     row_bytes: int
     address: int
 
 
 def _usual(array: NDArray[Any], piece: torch.Tensor) -> _Usual | None:
-    """Tell it of an array in C order; None where values are cast on their way in."""
-    if not is_of(array.dtype, piece.dtype):
+    """Tell it of a result; None where values are cast on their way in."""
+    if not (is_of(array.dtype, piece.dtype) and array.flags.c_contiguous):
         return None
+    n_rows, *row_shape = array.shape
+    row_bytes = math.prod(row_shape) * array.itemsize
     place = array.ctypes.data
-    return _Usual(piece.dtype, array.shape[1:], array.strides[0], place)
+    return _Usual(piece.dtype, n_rows, tuple(row_shape), row_bytes, place)
 
 
 class _Places:

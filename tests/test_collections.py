@@ -1,5 +1,7 @@
 """Mappings, Datasets and sparse matrices give what a loop by hand gives."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -160,6 +162,21 @@ def test_a_dataset_is_read_an_item_at_a_time(num_workers):
     )
     np.testing.assert_array_equal(extractor.transform(dataset), expected_of(7))
     assert sorted(dataset.read) == [0, *range(7)]  # the first is looked at
+
+
+def test_of_a_dataset_that_grows_the_first_rows_are_taken():
+    class Growing(Dataset):
+        rows: ClassVar[list[float]] = [0.0, 1.0, 2.0]
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, row):
+            self.rows.extend([9.0] * 100)
+            return torch.full((2,), self.rows[row])
+
+    extractor = TorchFeatureExtractor(nn.Linear(2, 1), batch_size=2)
+    assert extractor.transform(Growing()).shape == (3, 1)
 
 
 def test_the_inputs_of_a_dataset_are_what_stands_first():

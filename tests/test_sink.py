@@ -83,3 +83,11 @@ def test_rows_of_another_width_are_refused():
     sink.write(rows(0), [torch.zeros(1, 3)])
     with pytest.raises(ValueError, match=r"shape \(1, 3\) to fill .* got \(1, 4\)"):
         sink.write(rows(1), [torch.ones(1, 4)])
+
+
+@pytest.mark.parametrize("first", [6, 8, 100_000])
+def test_nothing_is_written_beyond_the_last_row(first):
+    sink = ArraySink(8, np.dtype("f4"))
+    sink.write(slice(0, 4), [torch.ones(4, 3)])  # the next is written without a check
+    with pytest.raises(ValueError, match="a batch must have shape"):
+        sink.write(slice(first, first + 4), [torch.ones(4, 3)])
