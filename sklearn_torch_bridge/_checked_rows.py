@@ -284,7 +284,7 @@ def _is_plainly_right(estimator: Any, X: Any) -> bool:
         return False
     # A product with itself is infinite or NaN where a value is, and takes two thirds of
     # the time of a sum. Where only the squares are too large, scikit-learn has a look.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         if X.flags.c_contiguous:
             return bool(np.isfinite(np.dot(X.reshape(-1), X.reshape(-1))))
         return bool(np.isfinite(np.add.reduce(X, axis=None)))

@@ -5,7 +5,17 @@ from torch import nn
 
 __all__ = ["only_reads"]
 
-_READERS = frozenset({nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d})
+_READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_METHODS = ("__call__", "_wrapped_call_impl", "_call_impl", "forward", "_conv_forward")
+
+
+def _methods(cls: type[nn.Module]) -> list[object]:
+    """List what runs when a module is called."""
+    return [getattr(cls, name, None) for name in _METHODS]
+
+
+# As torch has them: tools put others in their place.
+_OF_TORCH = {cls: _methods(cls) for cls in (*_READERS, nn.Sequential)}
 
 
 def only_reads(module: nn.Module) -> bool:
@@ -25,14 +35,27 @@ def only_reads(module: nn.Module) -> bool:
     part = module
     while _is_as_made(part):
         if type(part) in _READERS:
-            return all(type(one) is nn.Parameter for one in part.parameters())
-        if type(part) is not nn.Sequential or not len(part):
+            return _has_plain_weights(part)
+        if not (isinstance(part, nn.Sequential) and len(part)):
             return False
         part = part[0]
     return False
 
 
 def _is_as_made(part: nn.Module) -> bool:
-    """Tell whether calling a module is calling the forward of its class alone."""
-    own = vars(part)
-    return not (own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own)
+    """Tell whether calling a module runs the code of torch for its class alone."""
+    cls, own = type(part), vars(part)
+    return (
+        cls in _OF_TORCH
+        and _methods(cls) == _OF_TORCH[cls]
+        and not (own["_forward_hooks"] or own["_forward_pre_hooks"])
+        and not any(map(callable, own.values()))
+    )
+
+
+def _has_plain_weights(part: nn.Module) -> bool:
+    """Tell whether weights are torch's own, whose functions are no code of others."""
+    own = vars(part)["_parameters"]
+    return set(own) == {"weight", "bias"} and all(
+        value is None or type(value) is nn.Parameter for value in own.values()
+    )

@@ -1,4 +1,4 @@
-"""Rows as what a model takes: a batch at a time, in memory of its own."""
+"""Rows as what a model takes: a batch at a time, copied where it may write to them."""
 
 import inspect
 import math
@@ -58,8 +58,7 @@ class ArrayFeed:
         self._dtype = dtype
         self._memory = memory
         self._spare = _Spare()
-        fits = array.flags.c_contiguous and array.flags.writeable  # else torch warns
-        self._as_it_is = only_read and fits and is_of(array.dtype, dtype)
+        self._as_it_is = only_read and is_of(array.dtype, dtype) and _can_wrap(array)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -77,6 +76,22 @@ class ArrayFeed:
         except ValueError as error:
             error.add_note(f"While casting {describe_rows(rows)} of `X`.")
             raise
+
+
+def _can_wrap(array: NDArray[Any]) -> bool:
+    """Tell whether torch takes rows of an array for what a copy of them would be.
+
+    It warns of arrays that are read-only, and asks the strides, also those of axes of
+    length 1, how values are laid out.
+    """
+    flags, stride = array.flags, array.itemsize
+    if not (flags.writeable and flags.aligned):
+        return False
+    for size, own in zip(reversed(array.shape), reversed(array.strides), strict=True):
+        if own != stride:
+            return False
+        stride *= size
+    return True
 
 
 class _Spare(threading.local):

@@ -615,9 +615,17 @@ def test_compile_asks_for_a_torch_that_it_was_tested_with(monkeypatch):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_one_value_that_is_not_finite_is_found(order, value):
     X = np.ones((40, 30), np.float32, order=order)
-    X[7, 1] = -1e30  # its square is too large, and it is right
     extractor = TorchFeatureExtractor(nn.Identity(), device="cpu")
     np.testing.assert_array_equal(extractor.transform(X), X)
     X[33, 20] = value
     with pytest.raises(ValueError, match=r"contains NaN|contains infinity"):
         extractor.transform(X)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("value", [1e30, -1e30, 1e-30])
+def test_values_may_be_so_large_or_small_that_their_squares_are_none(order, value):
+    X = np.full((4, 3), value, np.float32, order=order)
+    extractor = TorchFeatureExtractor(nn.Identity(), device="cpu")
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(extractor.transform(X), X)

@@ -45,9 +45,26 @@ def replaced():
     return module
 
 
+def replaced_inside(module, name):
+    setattr(module, name, lambda x, *_: x.mul_(0.5))
+    return module
+
+
 def with_weights():
     module = linear()
     module.weight = Weights(module.weight.data)
+    return module
+
+
+def with_weights_as(register):
+    """Keep weights that are no parameters."""
+    module = linear()
+    weights = module.weight.detach()
+    del module.weight
+    if register:
+        module.register_buffer("weight", weights)
+    else:
+        module.weight = weights
     return module
 
 
@@ -72,6 +89,10 @@ MAY_WRITE = {
     "hook after": hooked("register_forward_hook"),
     "hook deep inside": shared_start(),
     "forward of its own": replaced(),
+    "call of its own": replaced_inside(linear(), "_call_impl"),
+    "convolution of its own": replaced_inside(nn.Conv2d(3, 2, 1), "_conv_forward"),
+    "weights in a buffer": with_weights_as("buffer"),
+    "weights in an attribute": with_weights_as(None),
     "weights of another kind": with_weights(),
     "weights made anew": nn.utils.parametrizations.weight_norm(linear()),
     "code of a user": nn.Identity(),
@@ -95,6 +116,13 @@ def test_hooks_of_all_modules_may_write():
     finally:
         handle.remove()
     assert only_reads(linear())
+
+
+@pytest.mark.parametrize("name", ["forward", "_call_impl"])
+def test_methods_of_torch_may_be_replaced(monkeypatch, name):
+    monkeypatch.setattr(nn.Linear, name, lambda self, x: x.mul_(0.5))
+    assert not only_reads(nn.Sequential(linear()))
+    assert only_reads(nn.Conv2d(3, 2, 1))
 
 
 @pytest.mark.parametrize("name", [*READ, *MAY_WRITE])
@@ -127,8 +155,7 @@ def batches(monkeypatch):
 
 
 def shares(batch, X):
-    start, end = X.ctypes.data, X.ctypes.data + X.nbytes
-    return start <= batch.data_ptr() < end
+    return np.shares_memory(batch.numpy(), X)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +174,36 @@ def test_only_rows_that_are_as_the_model_takes_them_are_shown(
 ):
     X = change(rng.standard_normal((6, 3), dtype=np.float32))
     Z = TorchFeatureExtractor(linear(), batch_size=2, device="cpu").transform(X)
-    assert [shares(batch, X) for batch in batches] == [expected] * len(batches)
+    assert len(batches) == -(-len(X) // 2)
+    assert {shares(batch, X) for batch in batches} == {expected}
     assert Z.shape == (len(X), 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X: X[:1][::-1],
+        lambda X: X[4::-5],
+        lambda X: X[:, :1].copy()[:, ::-1],
+        lambda X: np.zeros(6, "f4,i1")["f0"][:, None],
+        lambda X: np.frombuffer(bytearray(4 * X.size + 1), "f4", offset=1)[:, None],
+    ],
+    ids=["turned", "strided back", "one column turned", "a field", "not aligned"],
+)
+def test_strides_of_axes_of_length_one_do_not_matter(rng, batches, change):
+    X = change(rng.standard_normal((6, 3), dtype=np.float32))
+    model = nn.Linear(X.shape[1], 2)
+    Z = TorchFeatureExtractor(model, batch_size=2, device="cpu").transform(X)
+    expected = model(torch.from_numpy(X.copy())).detach().numpy()
+    np.testing.assert_allclose(Z, expected, rtol=1e-6, atol=1e-6)
+    assert {shares(batch, X) for batch in batches} == {False}
+
+
+def test_images_of_one_channel_are_laid_out_as_a_copy_is(rng, batches):
+    X = rng.standard_normal((3, 8, 8, 1), dtype=np.float32).transpose(0, 3, 1, 2)
+    assert X.flags.c_contiguous
+    TorchFeatureExtractor(nn.Conv2d(1, 4, 3), device="cpu").transform(X)
+    assert {batch.stride() for batch in batches} == {(64, 64, 8, 1)}
 
 
 def test_read_only_rows_are_copied(rng, batches):
