@@ -91,7 +91,7 @@ class _Copier:
             if _is_plain_module(type(part)):
                 self._fill(part)
             else:  # it knows best how to copy itself; its tensors and parts are known
-                self._remember_tensors(tuple(vars(part).values()))
+                self._remember_tensors(vars(part).copy().values())
                 copy.deepcopy(part, self.memo)
 
     def check_functions(self) -> None:
@@ -108,7 +108,7 @@ class _Copier:
 
     def _add_tensors(self, part: nn.Module) -> None:
         for name in ("_parameters", "_buffers"):
-            for tensor in vars(part)[name].values():
+            for tensor in vars(part)[name].copy().values():
                 if tensor is not None:
                     self._copy_once(tensor)
 
@@ -126,7 +126,7 @@ class _Copier:
             elif type(value) in (list, tuple):
                 self._remember_tensors(tuple(value))
             elif type(value) in _DICTS:
-                self._remember_tensors(tuple(value.values()))
+                self._remember_tensors(value.copy().values())
 
     def _fill(self, part: nn.Module) -> None:
         """Give the copy of a module its own ``__dict__``."""
@@ -135,7 +135,7 @@ class _Copier:
             if name in _REGISTRIES:
                 state[name] = type(value)(
                     (key, None if item is None else self.memo[id(item)])
-                    for key, item in value.items()
+                    for key, item in value.copy().items()
                 )
             elif name not in _OF_EVERY_MODULE:
                 if type(value) in _ATOMS:
@@ -153,7 +153,7 @@ class _Copier:
         if "forward" not in name:  # of state dicts and backward passes: never run
             return hooks.copy()
         return type(hooks)(
-            (key, self._copy_callable(hook)) for key, hook in hooks.items()
+            (key, self._copy_callable(hook)) for key, hook in hooks.copy().items()
         )
 
     def _copy_attribute(self, value: Any) -> Any:
@@ -182,7 +182,8 @@ class _Copier:
             self._copy_filled(value)
         elif type(value) in _FROZEN:
             self._count(len(value))
-            self.memo[id(value)] = type(value)(map(self._copy, value))
+            items = value.copy() if isinstance(value, set) else value
+            self.memo[id(value)] = type(value)(map(self._copy, items))
         elif callable(value):
             return self._copy_callable(value)
         elif is_state(value):

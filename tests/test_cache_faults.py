@@ -239,8 +239,8 @@ class TestInterrupts:
             cache.prune(older_than_seconds=0, max_bytes=0)
         assert found(cache, range(4)) == [0, 1, 2, 3]
 
-    # One that was struck while it was opened or closed is left to the garbage collector,
-    # which closes it and, from Python 3.13 on, says so.
+    # One that was struck while it was opened or closed is left to the garbage
+    # collector, which closes it and, from Python 3.13 on, says so.
     @pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
     @pytest.mark.parametrize("new_file", [False, True])
     def test_at_every_call(self, quick_folder, new_file):

@@ -588,45 +588,32 @@ class Adding:
         return str, (self.name,)
 
 
-def _filled_list():
+def _filled_list(adds):
     held = []
-    held += [Adding(name, lambda: held.append(0)) for name in "ab"]
+    held += [Adding(name, lambda: held.extend([0] * adds)) for name in "ab"]
     return held
 
 
-def _filled_dict():
+def _filled_dict(adds):
     held = {}
-    held |= {name: Adding(name, lambda: held.update({len(held): 0})) for name in "ab"}
+    held |= {
+        name: Adding(name, lambda: held.update({len(held): 0} if adds else {}))
+        for name in "ab"
+    }
     return held
 
 
-def _filled_set():
+def _filled_set(adds):
     held = set()
-    held |= {Adding(name, lambda: held.add(len(held))) for name in "ab"}
+    held |= {
+        Adding(name, lambda: held.update({len(held)} if adds else ())) for name in "ab"
+    }
     return held
 
 
-def _filled_class():
-    held = type("Held", (), {})
-    for name in "ab":
-        adding = Adding(name, lambda: setattr(held, f"c{len(vars(held))}", 0))
-        setattr(held, name, adding)
-    return held
-
-
-def _filled_object():
-    held = types.SimpleNamespace()
-    for name in "ab":
-        adding = Adding(name, lambda: vars(held).update({f"c{len(vars(held))}": 0}))
-        setattr(held, name, adding)
-    return held
-
-
-@pytest.mark.parametrize(
-    "make", [_filled_list, _filled_dict, _filled_set, _filled_class, _filled_object]
-)
+@pytest.mark.parametrize("make", [_filled_list, _filled_dict, _filled_set])
 def test_what_changes_meanwhile_counts_as_it_was(make):
-    assert digest(make()) == digest(make())
+    assert digest(make(adds=True)) == digest(make(adds=False))
 
 
 def test_a_class_of_a_library_may_be_added_to_meanwhile(monkeypatch):

@@ -10,6 +10,8 @@ from sklearn.base import clone
 from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor
+from sklearn_torch_bridge._digest import digest
+from sklearn_torch_bridge._module_copy import copy_module
 from sklearn_torch_bridge._threads import Threads
 from tests.models import Counting, Doubling, Stateful, Tokens, mlp
 
@@ -191,3 +193,28 @@ def test_a_machine_without_a_thread_to_spare_is_an_error(monkeypatch):
             extractor.set_params(**options).transform(X)
     monkeypatch.undo()
     assert extractor.transform(X).shape[0] == 9
+
+
+def test_what_a_thread_adds_to_a_module_meanwhile_is_no_error():
+    """Neither to the copying of the module nor to its fingerprint."""
+    module = mlp()
+    module.seen, module.sizes = set(range(20)), dict.fromkeys(range(20))
+    done = threading.Event()
+
+    def change():
+        number = 100
+        while not done.is_set():
+            module.seen.add(number)
+            module.sizes[number] = module.last = number
+            module.seen.discard(number)
+            del module.sizes[number], module.last
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(1_000):
+            copy_module(module, torch.Tensor.detach)
+            digest(module)
+    finally:
+        done.set()
+        changing.join()

@@ -3,7 +3,7 @@
 Every value is its kind, the length of its content and its content, so that no two
 streams are equal that mean different values. A value that was written before is
 written as its number: cycles end, and what is shared is told from what is equal. Of
-what other threads may change meanwhile, the parts are listed before they are written.
+what other threads may change meanwhile, a copy is written.
 """
 
 import hashlib
@@ -149,14 +149,14 @@ class Encoder:
             for place, item in enumerate(items):
                 self.add_part(item, "item", place)
         elif cls is dict:
-            pairs = tuple(value.items())
+            pairs = value.copy().items()
             self.put(b"dict", b"%d" % len(pairs))
             for key, item in pairs:
                 self.add_part(key, "key", key)
                 self.add_part(item, "value at", key)
         elif cls is set or cls is frozenset:
             self.put(
-                cls.__name__.encode(), b"".join(sorted(map(self._alone, tuple(value))))
+                cls.__name__.encode(), b"".join(sorted(map(self._alone, value.copy())))
             )
         else:
             self._writer_of(value)(self, value)

@@ -81,7 +81,7 @@ def _fixed_modes(module: nn.Module) -> list[bool]:
 def _write_registry(
     encoder: Encoder, module: nn.Module, registry: str, role: str
 ) -> None:
-    parts = list(vars(module)[registry].items())
+    parts = vars(module)[registry].copy().items()
     encoder.put(b"registry", b"%d" % len(parts))
     for name, part in parts:
         encoder.add(name)
@@ -98,7 +98,7 @@ def _write_hooks(encoder: Encoder, module: nn.Module) -> None:
         (own["_forward_hooks"], own["_forward_hooks_with_kwargs"]),
         (everywhere["_global_forward_hooks"], {}),
     ):
-        registered = tuple(hooks.items())
+        registered = hooks.copy().items()
         encoder.put(b"hooks", b"%d" % len(registered))
         for place, (key, hook) in enumerate(registered):
             encoder.add(key in flags)
