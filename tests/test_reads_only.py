@@ -39,13 +39,7 @@ def hooked(register):
     return module
 
 
-def replaced():
-    module = linear()
-    module.forward = lambda x: x.mul_(0.5)
-    return module
-
-
-def replaced_inside(module, name):
+def replaced(module, name):
     setattr(module, name, lambda x, *_: x.mul_(0.5))
     return module
 
@@ -88,9 +82,9 @@ MAY_WRITE = {
     "hook before": nn.Sequential(hooked("register_forward_pre_hook")),
     "hook after": hooked("register_forward_hook"),
     "hook deep inside": shared_start(),
-    "forward of its own": replaced(),
-    "call of its own": replaced_inside(linear(), "_call_impl"),
-    "convolution of its own": replaced_inside(nn.Conv2d(3, 2, 1), "_conv_forward"),
+    "forward of its own": replaced(linear(), "forward"),
+    "call of its own": replaced(linear(), "_call_impl"),
+    "convolution of its own": replaced(nn.Conv2d(3, 2, 1), "_conv_forward"),
     "weights in a buffer": with_weights_as("buffer"),
     "weights in an attribute": with_weights_as(None),
     "weights of another kind": with_weights(),
