@@ -1,7 +1,7 @@
 """Order rows, cut them into batches."""
 
 import threading
-from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Batches:
     A batch also has at most `most` padded elements (rows times the longest length), if
     it has more than one row; with `even` its rows are all of one length. What failed
     can be taken back: `halve` makes all later batches smaller, `split` only this one.
-    Several threads may draw from one object.
+    Several threads may iterate over one object.
 
     >>> [rows.tolist() for rows in Batches(3, 2, np.array([1, 3, 2]))]
     [[1, 2], [0]]
@@ -56,19 +56,24 @@ class Batches:
         rows = slice(0, n_rows) if lengths is None else longest_first(lengths)
         self._left: list[Rows] = [rows] if n_rows else []
 
-    def __iter__(self) -> Iterator[Rows]:
-        while (rows := self.draw()) is not None:
-            yield rows
+    def __iter__(self) -> Self:
+        return self
 
-    def draw(self) -> Rows | None:
-        """Cut the next batch; None when all rows are drawn."""
+    def __next__(self) -> Rows:
         with self._lock:
             if not self._left:
-                return None
+                raise StopIteration
             rows = self._left.pop()
-            n_rows = count_rows(rows)
-            size = self._size(rows, n_rows)
-            if size < n_rows:
+            if isinstance(rows, slice):  # without a call: it shows in a small model
+                most, middle = self.most, rows.start + self._batch_size
+                if most is not None and most < self._batch_size:
+                    middle = rows.start + most
+                if middle < rows.stop:
+                    self._left.append(slice(middle, rows.stop))
+                    rows = slice(rows.start, middle)
+                return rows
+            size = self._size(rows)
+            if size < len(rows):
                 rows, rest = _cut(rows, size)
                 self._left.append(rest)
             return rows
@@ -112,12 +117,11 @@ class Batches:
             return count_rows(rows)
         return count_rows(rows) * int(self._lengths[rows].max())
 
-    def _size(self, rows: Rows, n_rows: int) -> int:
-        """Tell how many of the first of `n_rows` rows make a batch."""
-        size = min(self._batch_size, n_rows)
-        if self._lengths is None:
-            return size if self.most is None else max(1, min(size, self.most))
-        lengths = self._lengths[_cut(rows, size)[0]]
+    def _size(self, rows: Indices) -> int:
+        """Tell how many of the first rows, which are by length, make a batch."""
+        assert self._lengths is not None  # noqa: S101 - else rows are a slice
+        size = min(self._batch_size, len(rows))
+        lengths = self._lengths[rows[:size]]
         if self.most is not None:
             size = max(1, min(size, self.most // max(1, int(lengths[0]))))
         if self._even:

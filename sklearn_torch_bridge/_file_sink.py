@@ -99,10 +99,11 @@ class FileSink(ArraySink):
             self._marks = self._map_marks()
         return done
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
         """Put a batch into the file, then mark its rows as finished."""
-        super().write(rows, pieces)
+        n_rows = super().write(rows, pieces)
         self._mark(self.caller_rows(rows))
+        return n_rows
 
     def fill(self, places: Rows, value: Any) -> None:
         """Set rows of the caller's `X`; those that came to nothing are not marked."""

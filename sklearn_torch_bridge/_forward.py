@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from types import TracebackType
 from typing import Any, Literal
 
@@ -174,14 +175,15 @@ class _Run:
                         raise error.reason from error.reason.__cause__
                     if done:
                         raise
-                if done:
-                    deliver(rows, reader.pieces(n_rows))
                 # Out here a traceback is gone, with all tensors that it held; without
                 # the batch its memory may serve the next, or a half of it.
+                if done:
+                    deliver(rows, reader.take(n_rows))
                 del inputs
-                reader.forget()
-                if short and not done:
-                    release_memory(place)
+                if not done:
+                    reader.begin(None, 0)
+                    if short:
+                        release_memory(place)
 
     @contextmanager
     def _ready(
@@ -244,8 +246,7 @@ class _Run:
 
     def _write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
         with self.lock:
-            self.sink.write(rows, pieces)
-            self.advance(count_rows(self.sink.caller_rows(rows)))
+            self.advance(self.sink.write(rows, pieces))
 
     def _take_back(self, rows: Rows, error: Exception, *, short: bool) -> bool:
         """Put a failed batch back in smaller parts, or a bad row aside."""
@@ -260,17 +261,18 @@ class _Run:
         return True
 
     def _prepared(self) -> Iterator[tuple[Rows, Callable[[], Inputs] | None]]:
-        """Draw batches; with `num_workers`, threads prepare the next ones meanwhile."""
-        if not self.how.num_workers:
-            for rows in self.batches:
-                yield rows, None
-            return
+        """Give batches; with `num_workers`, threads prepare the next ones meanwhile."""
+        if self.how.num_workers:
+            return self._prepared_ahead()
+        return zip(self.batches, repeat(None))
+
+    def _prepared_ahead(self) -> Iterator[tuple[Rows, Callable[[], Inputs]]]:
         waiting: deque[tuple[Rows, Callable[[], Inputs]]] = deque()
         threads = Threads(self.how.num_workers)
         try:
             while True:
                 while len(waiting) <= self.how.num_workers:
-                    drawn = self.batches.draw()
+                    drawn = next(self.batches, None)
                     if drawn is None:
                         break
                     waiting.append((drawn, threads.begin(self.feed.batch, drawn)))
@@ -314,6 +316,7 @@ class _Reader:
 
     def __init__(self, readings: tuple[Reading, ...]) -> None:
         self._readings = readings
+        self._places = range(len(readings))
         self._of_layer: dict[str, list[tuple[int, Reading]]] = {}
         for place, reading in enumerate(readings):
             self._of_layer.setdefault(reading.layer, []).append((place, reading))
@@ -321,18 +324,13 @@ class _Reader:
         # Where every pooling we have a name for would hand on a vector as it is.
         by_name = first.pool is None or first.pool in POOLINGS.values()
         self._takes_vectors = by_name and first.output is None and not others
-        self._found: dict[int, torch.Tensor] = {}
         self.begin(None, 0)
 
     def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
-        """Expect the values of one batch."""
+        """Expect the values of one batch, and none of another."""
+        self._found: dict[int, torch.Tensor] = {}
         self._mask = mask
         self._n_rows = n_rows
-
-    def forget(self) -> None:
-        """Let go of the values of a batch."""
-        self._found.clear()
-        self._mask = None
 
     def read(self, layer: str, value: Any) -> None:
         """Take what `layer` returned; "" is the model's output."""
@@ -350,9 +348,10 @@ class _Reader:
             except Exception as error:
                 raise _ReadError(error, layer) from error
 
-    def pieces(self, n_rows: int) -> list[torch.Tensor]:
-        """Give what was read of the first rows, in the order asked for."""
-        pieces = [*map(self._found.__getitem__, range(len(self._readings)))]
+    def take(self, n_rows: int) -> list[torch.Tensor]:
+        """Hand over what was read of the first rows, in the order asked for."""
+        found, self._found, self._mask = self._found, {}, None
+        pieces = [*map(found.__getitem__, self._places)]
         if self._n_rows == n_rows:
             return pieces
         return [piece[:n_rows] for piece in pieces]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._batching import as_indices
+from sklearn_torch_bridge._batching import as_indices, count_rows
 from sklearn_torch_bridge._convert import numpy_dtype, write_rows
 from sklearn_torch_bridge._sink import Sink
 from sklearn_torch_bridge._types import Indices, Rows
@@ -117,13 +117,14 @@ class RememberingSink:
         self._dtype = dtype
         self._sink = sink
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
         """Take the pieces of a batch."""
         self._recall.put(
             self._which[rows], [_to_array(piece, self._dtype) for piece in pieces]
         )
-        if self._sink is not None:
-            self._sink.write(rows, pieces)
+        if self._sink is None:
+            return count_rows(rows)
+        return self._sink.write(rows, pieces)
 
     def caller_rows(self, rows: Rows) -> Rows:
         """Give the rows of the caller's `X` that rows of the feed stand for."""

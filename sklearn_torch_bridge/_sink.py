@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sklearn_torch_bridge._batching import count_rows
 from sklearn_torch_bridge._convert import is_of, numpy_dtype, write_rows
 from sklearn_torch_bridge._memory import check_fits
 from sklearn_torch_bridge._types import Indices, Rows
@@ -18,8 +19,11 @@ __all__ = ["ArraySink", "Sink"]
 class Sink(Protocol):
     """Takes batches of results, in any order."""
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
-        """Take the pieces of a batch, one a reading, of rows of the feed."""
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
+        """Take the pieces of a batch, one a reading, of rows of the feed.
+
+        Tells how many rows of the caller's `X` they were.
+        """
 
     def caller_rows(self, rows: Rows) -> Rows:
         """Give the rows of the caller's `X` that rows of the feed stand for."""
@@ -54,14 +58,14 @@ class ArraySink:
         self.array = self._make((self._n_samples, *shape), self._dtype or dtype)
         return self.array
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
         if self.array is None:
             dtypes = (numpy_dtype(piece.dtype) for piece in pieces)
             shapes = [tuple(piece.shape[1:]) for piece in pieces]
             self.allocate(shapes, np.result_type(*dtypes))
         elif self._usual is not None and self._write_alike(self._usual, rows, pieces):
-            return
+            return len(pieces[0])
         assert self.array is not None  # noqa: S101 - made above
         self.widths = self.widths or tuple(piece.shape[-1] for piece in pieces)
         source = None
@@ -75,6 +79,7 @@ class ArraySink:
             start += width
         if len(pieces) == 1 and self._places is None:
             self._usual = _usual(self.array, pieces[0])
+        return count_rows(rows)
 
     def _write_alike(
         self, usual: "_Usual", rows: Rows, pieces: list[torch.Tensor]

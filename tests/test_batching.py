@@ -114,8 +114,8 @@ def test_threads_draw_every_row_once():
 
 @pytest.mark.parametrize(
     "use",
-    [Batches.draw, lambda b: b.put_back(slice(0, 2)), Batches.stop],
-    ids=["draw", "put_back", "stop"],
+    [next, lambda b: b.put_back(slice(0, 2)), Batches.stop],
+    ids=["next", "put_back", "stop"],
 )
 def test_what_is_left_is_only_touched_under_the_lock(use):
     """The thread test above cannot show it: within one bytecode no thread changes."""
@@ -137,19 +137,19 @@ def test_what_is_left_is_only_touched_under_the_lock(use):
 
 def test_nothing_is_drawn_after_a_stop():
     batches = Batches(9, 2)
-    batches.draw()
+    next(batches)
     batches.stop()
-    assert batches.draw() is None
+    assert next(batches, None) is None
 
 
 def test_batches_drawn_before_are_known_to_be_too_large():
     batches = Batches(64, 16)
-    first, second = batches.draw(), batches.draw()
+    first, second = next(batches), next(batches)
     assert not batches.is_too_large(second)
     batches.halve(first)
     assert batches.is_too_large(second)
     batches.put_back(second)
-    assert count_rows(batches.draw()) == 8
+    assert count_rows(next(batches)) == 8
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import pytest
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge._progress import progress, teller
-from tests.models import mlp
+from tests.models import Tokens, mlp
 
 
 def run(verbose):
@@ -23,6 +23,20 @@ def test_a_bar_counts_rows_on_standard_error(capfd):
     assert "TorchFeatureExtractor: 100%" in err
     assert "5/5" in err
     assert "row/s" in err
+
+
+def test_rows_that_are_alike_all_count(tokenizer, capfd):
+    extractor = TorchFeatureExtractor(
+        Tokens(), preprocess=tokenizer, batch_size=2, verbose=1
+    )
+    extractor.transform(["a word", "another", "a word", "a word", "a third one"])
+    assert "5/5" in capfd.readouterr().err
+
+
+def test_rows_that_go_into_a_file_count(capfd, tmp_path):
+    extractor = TorchFeatureExtractor(mlp(), batch_size=2, verbose=1)
+    extractor.transform_to_file([[1.0] * 4] * 5, tmp_path / "Z.npy")
+    assert "5/5" in capfd.readouterr().err
 
 
 def test_without_tqdm_one_line_is_shown(capfd, monkeypatch):

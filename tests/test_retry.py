@@ -137,6 +137,29 @@ def test_a_batch_is_let_go_of_before_the_next_is_prepared(X):
     assert len(alive) == 2 * 4
 
 
+def test_what_was_read_of_a_batch_that_failed_is_let_go_of(X):
+    alive = []
+
+    def pooling(hidden, _):
+        pooled = hidden.clone()
+        alive.append(weakref.ref(pooled))
+        return pooled
+
+    def preprocess(rows):
+        assert not any(ref() is not None for ref in alive)
+        return torch.tensor(np.array(rows), dtype=torch.float32)
+
+    extractor = TorchFeatureExtractor(
+        nn.Sequential(Doubling(1), Greedy(15)),
+        preprocess=preprocess,
+        batch_size=30,
+        layer=["0", "1"],
+        pooling=pooling,
+    )
+    np.testing.assert_array_equal(extractor.transform(X), np.hstack([2 * X, 8 * X]))
+    assert len(alive) == 1 + 2 * 7
+
+
 def test_other_errors_are_no_want_of_memory():
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not is_out_of_memory(None)

@@ -21,8 +21,8 @@ def test_each_row_of_the_feed_lands_in_every_row_that_shows_it():
     sink = ArraySink(5, np.dtype("f4"))
     sink.expect(origin)
     assert sorted(sink.caller_rows(rows(2, 0)).tolist()) == [0, 2, 3, 4]
-    sink.write(rows(2, 0), [torch.tensor([[2.0], [0.0]])])
-    sink.write(rows(1), [torch.tensor([[1.0]])])
+    assert sink.write(rows(2, 0), [torch.tensor([[2.0], [0.0]])]) == 4
+    assert sink.write(rows(1), [torch.tensor([[1.0]])]) == 1
     assert sink.array[:, 0].tolist() == origin.tolist()
 
 
