@@ -3,6 +3,7 @@
 import inspect
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -120,7 +121,7 @@ def _encode(
                         "that returns what the model takes."
                     )
                     raise ValueError(msg)
-                flat = np.fromiter((i for row in rows for i in row), np.int32)
+                flat = np.fromiter(chain.from_iterable(rows), np.int32, sum(counts))
                 chunks.setdefault(name, []).append(flat)
     ids = {name: np.concatenate(parts) for name, parts in chunks.items()}
     return ids, np.array(lengths, np.int64)
