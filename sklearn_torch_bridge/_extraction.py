@@ -21,10 +21,11 @@ from sklearn_torch_bridge._digest import (
 from sklearn_torch_bridge._errors import BadRowWarning
 from sklearn_torch_bridge._feeds import made_up, make_feed
 from sklearn_torch_bridge._file_sink import FileSink
-from sklearn_torch_bridge._forward import BadRow, How, Reading, extract
+from sklearn_torch_bridge._forward import BadRow, How, extract
 from sklearn_torch_bridge._identity import fingerprint_model
 from sklearn_torch_bridge._memory import check_fits
 from sklearn_torch_bridge._progress import Advance, progress, silent
+from sklearn_torch_bridge._reading import Reading
 from sklearn_torch_bridge._recall import Recall, RememberingSink
 from sklearn_torch_bridge._replica import check_device
 from sklearn_torch_bridge._sink import ArraySink, Sink

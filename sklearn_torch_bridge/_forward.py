@@ -21,6 +21,7 @@ from sklearn_torch_bridge._errors import (
 )
 from sklearn_torch_bridge._precision import autocast_for
 from sklearn_torch_bridge._progress import Advance
+from sklearn_torch_bridge._reading import Reader, ReadError, Reading
 from sklearn_torch_bridge._replica import check_device, replica
 from sklearn_torch_bridge._retry import (
     USUAL_ROWS,
@@ -29,7 +30,6 @@ from sklearn_torch_bridge._retry import (
     release_memory,
     safe_sizes,
 )
-from sklearn_torch_bridge._select import select_output
 from sklearn_torch_bridge._sink import Sink
 from sklearn_torch_bridge._staging import (
     Deliver,
@@ -39,22 +39,9 @@ from sklearn_torch_bridge._staging import (
 )
 from sklearn_torch_bridge._taps import Record, taps
 from sklearn_torch_bridge._threads import Threads
-from sklearn_torch_bridge._types import Feed, Inputs, Pool, Rows, Selector
-from sklearn_torch_bridge.pooling import POOLINGS
+from sklearn_torch_bridge._types import Feed, Inputs, Rows
 
-__all__ = ["BadRow", "How", "Reading", "extract", "on_device"]
-
-_TWO_AXES = 2
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What is read off each forward pass: one layer ("" is the model's output)."""
-
-    layer: str = ""
-    output: Selector = None
-    pool: Pool | None = None
-    needs_vector: bool = False
+__all__ = ["BadRow", "How", "extract", "on_device"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +135,7 @@ class _Run:
     def on(self, device: str | torch.device) -> None:
         """Run batches on one device until none is left."""
         layers = tuple(dict.fromkeys(one.layer for one in self.readings if one.layer))
-        reader = _Reader(self.readings)
+        reader = Reader(self.readings)
         with (
             replica(self.module, device) as (own, place),
             self._ready(own, place, layers, reader.read) as call,
@@ -171,7 +158,7 @@ class _Run:
                 except Exception as error:
                     short = _is_short(error)
                     done = not self._take_back(rows, error, short=short)
-                    if isinstance(error, _ReadError) and done:
+                    if isinstance(error, ReadError) and done:
                         raise error.reason from error.reason.__cause__
                     if done:
                         raise
@@ -232,7 +219,7 @@ class _Run:
         """Run the model on one batch; say what failed, and where."""
         try:
             run(inputs)
-        except _ReadError as error:
+        except ReadError as error:
             where = f"layer {error.layer!r}" if error.layer else "the model's output"
             which = describe_rows(self.sink.caller_rows(rows))
             error.reason.add_note(f"While reading {where} of {which}.")
@@ -294,115 +281,8 @@ def _is_short(error: Exception) -> bool:
     return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
 
 
-class _ReadError(Exception):
-    """Carries our own error, in reading a layer, through the model's forward."""
-
-    def __init__(self, reason: Exception, layer: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.layer = layer
-
-
 # Another row would fail just so: what was asked of the model is wrong.
-_NOT_OF_A_ROW = (LayerNotRunError, NotCompiledError, _ReadError)
-
-
-class _Reader:
-    """Turns what the layers return into one vector a row, as it comes.
-
-    Pooling at once keeps memory small, and keeps values from a later layer that works
-    in place.
-    """
-
-    def __init__(self, readings: tuple[Reading, ...]) -> None:
-        self._readings = readings
-        self._places = range(len(readings))
-        self._of_layer: dict[str, list[tuple[int, Reading]]] = {}
-        for place, reading in enumerate(readings):
-            self._of_layer.setdefault(reading.layer, []).append((place, reading))
-        (first, *others) = readings
-        # Where every pooling we have a name for would hand on a vector as it is.
-        by_name = first.pool is None or first.pool in POOLINGS.values()
-        self._takes_vectors = by_name and first.output is None and not others
-        self.begin(None, 0)
-
-    def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
-        """Expect the values of one batch, and none of another."""
-        self._found: dict[int, torch.Tensor] = {}
-        self._mask = mask
-        self._n_rows = n_rows
-
-    def read(self, layer: str, value: Any) -> None:
-        """Take what `layer` returned; "" is the model's output."""
-        if (
-            self._takes_vectors
-            and type(value) is torch.Tensor
-            and value.ndim == _TWO_AXES
-            and value.shape[0] == self._n_rows
-        ):
-            self._found[0] = value
-            return
-        for place, reading in self._of_layer[layer]:
-            try:
-                self._found[place] = self._read(reading, value)
-            except Exception as error:
-                raise _ReadError(error, layer) from error
-
-    def take(self, n_rows: int) -> list[torch.Tensor]:
-        """Hand over what was read of the first rows, in the order asked for."""
-        found, self._found, self._mask = self._found, {}, None
-        pieces = [*map(found.__getitem__, self._places)]
-        if self._n_rows == n_rows:
-            return pieces
-        return [piece[:n_rows] for piece in pieces]
-
-    def _read(self, reading: Reading, value: Any) -> torch.Tensor:
-        hidden = select_output(value, reading.output)
-        _check_tensor(hidden)
-        pooled = hidden if reading.pool is None else reading.pool(hidden, self._mask)
-        if type(pooled) is not torch.Tensor:
-            _check_tensor(pooled)
-        if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
-            pooled = self._check_rows(pooled, hidden, reading)
-        if len(self._readings) > 1 and _shares_memory(pooled, hidden):
-            return pooled.clone()  # a later layer may work in place
-        return pooled
-
-    def _check_rows(
-        self, pooled: torch.Tensor, hidden: torch.Tensor, reading: Reading
-    ) -> torch.Tensor:
-        """Make numbers a column; refuse what is not one vector per row."""
-        if pooled.ndim == 0 or pooled.shape[0] != self._n_rows:
-            msg = (
-                f"the model must return one result per row, got shape "
-                f"{tuple(hidden.shape)} for {self._n_rows} rows. Where the rows are on "
-                "another axis, move them to the first (`batch_first=True`, or a "
-                "callable `pooling`)."
-            )
-            raise ValueError(msg)
-        if pooled.ndim == 1:
-            return pooled.unsqueeze(1)
-        if reading.needs_vector:
-            msg = (
-                "`pooling` must leave one vector per row, got shape "
-                f"{tuple(pooled.shape)}. Take `pooling`='mean', 'flatten', or 'gap'."
-            )
-            raise ValueError(msg)
-        return pooled
-
-
-def _check_tensor(value: Any) -> None:
-    if not isinstance(value, torch.Tensor):
-        msg = (
-            f"what is read off the model must be a tensor, got {type(value).__name__}. "
-            "Choose a tensor with `output`, or tap another `layer`."
-        )
-        raise TypeError(msg)
-
-
-def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    ours, theirs = one.untyped_storage(), other.untyped_storage()
-    return ours.data_ptr() == theirs.data_ptr()
+_NOT_OF_A_ROW = (LayerNotRunError, NotCompiledError, ReadError)
 
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:
