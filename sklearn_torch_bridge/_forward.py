@@ -134,7 +134,7 @@ class _Run:
 
     def on(self, device: str | torch.device) -> None:
         """Run batches on one device until none is left."""
-        layers = tuple(dict.fromkeys(one.layer for one in self.readings if one.layer))
+        layers = tuple(dict.fromkeys(one.layer for one in self.readings))
         reader = Reader(self.readings)
         with (
             replica(self.module, device) as (own, place),
@@ -316,7 +316,7 @@ def _failure(
     inputs: Inputs,
 ) -> str:
     """Say which rows and which part of the model failed, and on the way to what."""
-    goal = ", ".join(map(repr, layers)) if layers else "the model's output"
+    goal = ", ".join(repr(layer) if layer else "the model's output" for layer in layers)
     part = _innermost(module, error.__traceback__)
     where = f"submodule {part!r}" if part else "the model's own forward"
     hint = ""

@@ -14,12 +14,16 @@ def autocast_for(
 ) -> AbstractContextManager[object]:
     """Give the context in which matrix products run in `precision`.
 
-    Inside `inference_mode` autocast keeps no cast weights (torch 2.13), but casting
-    them again costs little beside a batch.
+    With None they run as the model does them: the caller's own autocast, of which no
+    cache and no file would know, ends here. Inside `inference_mode` autocast keeps no
+    cast weights (torch 2.13), but casting them again costs little beside a batch.
     """
+    available = torch.amp.is_autocast_available(device.type)
     if precision is None:
+        if available and torch.is_autocast_enabled(device.type):
+            return torch.autocast(device.type, enabled=False)
         return nullcontext()
-    if not torch.amp.is_autocast_available(device.type):
+    if not available:
         msg = f"`precision` must be None on {device.type!r}, which has no autocast."
         raise ValueError(msg)
     return torch.autocast(device.type, dtype=PRECISIONS[precision])

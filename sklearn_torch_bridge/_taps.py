@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -75,20 +75,31 @@ def taps(
 ) -> Iterator[Callable[[Inputs], None]]:
     """Give a function that runs `module` and hands what `layers` return to `record`.
 
-    The forward ends with the last layer asked for. Without `layers` the name is ""
-    and the value is the module's output.
+    The forward ends with the last layer asked for. The module's output is called "".
     """
-    if not layers:
+    inner = [layer for layer in layers if layer]
+    if not inner:
         yield partial(_run_to_the_end, module, record)
         return
     recorder = _Recorder(layers, record)
     handles = [
         _part(module, name).register_forward_hook(partial(recorder.hear, calls))
-        for name, calls in _by_module(module, layers).items()
+        for name, calls in _by_module(module, inner).items()
+    ]
+    # Inside, they would hand nested tensors to layers that a hook takes off the path
+    # that is made for those.
+    nesting = [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.TransformerEncoder) and part.use_nested_tensor
     ]
     try:
+        for part in nesting:
+            part.use_nested_tensor = False
         yield partial(_run_until_heard, module, recorder)
     finally:
+        for part in nesting:
+            part.use_nested_tensor = True
         for handle in handles:
             handle.remove()
 
@@ -122,6 +133,12 @@ class _Recorder:
     def begin(self) -> None:
         self._calls.clear()
         self.waiting = set(self._layers)
+        self.error = None
+
+    def end(self, output: Any) -> None:
+        if "" in self.waiting:
+            self._record("", output)
+            self.waiting.discard("")
 
     def hear(
         self, wanted: dict[int, list[str]], module: nn.Module, _: Any, value: Any
@@ -145,12 +162,14 @@ def _run_to_the_end(module: nn.Module, record: Record, inputs: Inputs) -> None:
 
 def _run_until_heard(module: nn.Module, recorder: _Recorder, inputs: Inputs) -> None:
     recorder.begin()
-    try:
-        module(*inputs.args, **inputs.kwargs)
-    except _StopForwardError:
-        error, recorder.error = recorder.error, None
-        if error is not None:
-            raise error from error.__cause__
+    with suppress(_StopForwardError):
+        output = module(*inputs.args, **inputs.kwargs)
+        if recorder.error is None:  # else the model has caught what should end it
+            recorder.end(output)
+    error, recorder.error = recorder.error, None
+    if error is not None:
+        raise error from error.__cause__
+    if not recorder.waiting:
         return
     missing = ", ".join(map(repr, sorted(recorder.waiting)))
     msg = (

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import uniform
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import StackingClassifier
@@ -76,6 +77,20 @@ def test_a_search_runs_no_row_after_one_pass(module, extractor, X, y, n_jobs):
         plain.cv_results_["mean_test_score"],
         atol=1e-6,
     )
+
+
+def test_the_output_and_layers_share_a_pass(module, extractor, X, y):
+    pipe = make_pipeline(extractor, LogisticRegression())
+    layers = [None, LAYERS[0], LAYERS[:2]]
+    search = GridSearchCV(pipe, {"torchfeatureextractor__layer": layers}, cv=2)
+    done = precompute(search, X)
+    assert (done.n_settings, done.n_passes) == (3, 1)
+    search.fit(X, y)
+    assert module.tally.rows == 30
+    for layer in layers:
+        extractor.set_params(layer=layer)
+        plain = clone(extractor).set_params(cache=None)
+        np.testing.assert_array_equal(extractor.transform(X), plain.transform(X))
 
 
 def test_rows_that_are_known_are_skipped(module, extractor, X):

@@ -170,3 +170,64 @@ def test_unknown_layers_are_refused(layer, error, words):
 def test_a_module_without_submodules_has_no_layers():
     with pytest.raises(ValueError, match="it has no submodules"):
         check_layers(nn.Linear(1, 1), "a")
+
+
+@pytest.mark.parametrize("layers", [("", "blocks.0"), ("blocks.1", "")], ids=str)
+def test_the_output_is_heard_beside_layers(layers):
+    heard = listen(Doubling(3), layers)
+    values = {name: value.item() for name, value in heard.items()}
+    assert values == {
+        layer: {"": 8, "blocks.0": 2, "blocks.1": 4}[layer] for layer in layers
+    }
+
+
+class Stubborn(nn.Module):
+    """Goes on after whatever ends its first layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = Times(2)
+
+    def forward(self, x):
+        try:
+            return self.first(x)
+        except BaseException:  # noqa: BLE001 - that is the point
+            return x
+
+
+def test_a_model_that_catches_all_does_not_hide_what_was_heard():
+    assert listen(Stubborn(), ("first",))["first"].item() == 2
+    assert listen(Stubborn(), ("", "first"))[""].item() == 2
+
+
+def test_a_model_that_catches_all_does_not_hide_an_error():
+    def record(name, _):
+        raise KeyError(name)
+
+    with (
+        taps(Stubborn(), ("", "first"), record) as run,
+        pytest.raises(KeyError, match="first"),
+    ):
+        run(ONE)
+
+
+def encoder():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    return nn.TransformerEncoder(layer, 2).eval()
+
+
+@pytest.mark.parametrize(
+    "layer", ["layers.0", "layers.1", "layers.0.linear1", "layers.1.norm2"]
+)
+def test_layers_of_an_encoder_get_padded_tensors(layer):
+    module = encoder()
+    x = torch.randn(2, 5, 8)
+    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    inputs = Inputs((x,), {"src_key_padding_mask": mask})
+    with torch.inference_mode():
+        value = listen(module, (layer,), inputs)[layer]
+        alone = listen(module, (layer,), Inputs((x[1:, :3],)))[layer]
+    assert not value.is_nested
+    torch.testing.assert_close(value[1:, :3], alone)
+    assert module.use_nested_tensor
