@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -43,6 +44,12 @@ class BridgeTransformer(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+    def _container(self) -> str:
+        """Tell what `set_output` asks for: "default", "pandas" or "polars"."""
+        config = getattr(self, "_sklearn_output_config", {})
+        container: str = config.get("transform", get_config()["transform_output"])
+        return container
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Name the columns of what `transform` returns.

@@ -20,7 +20,11 @@ _REAL, _WIDE_BYTES = "biuf", 4
 
 def check_numeric(dtype: DTypeLike) -> np.dtype[Any]:
     """Return `dtype` as a NumPy dtype of numbers."""
-    target = np.dtype(dtype)
+    try:
+        target = np.dtype(dtype)
+    except TypeError as error:
+        msg = f"`dtype` must be a NumPy dtype of numbers, got {dtype!r}."
+        raise ValueError(msg) from error
     if target.kind not in _REAL + "c":
         msg = f"`dtype` must be a dtype of numbers, got {target.name!r}."
         raise ValueError(msg)

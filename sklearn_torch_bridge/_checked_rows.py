@@ -21,10 +21,10 @@ from sklearn_torch_bridge._inputs import (
     as_texts,
     check_even,
     distinct_texts,
+    even_rows,
     find_wrong_rows,
     find_wrong_texts,
     kind_of,
-    stack_tensors,
 )
 from sklearn_torch_bridge._tokens import is_tokenizer
 from sklearn_torch_bridge._types import Indices
@@ -36,6 +36,7 @@ from sklearn_torch_bridge.models._registry import may_bring_preprocess, opens_fi
 __all__ = ["CheckedRows", "check_rows"]
 
 _TWO_AXES = 2
+_NUMBERS = "biuf"
 _FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 
@@ -111,6 +112,9 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     With `reset` the estimator learns the number and names of the columns, elsewhere
     it compares them.
     """
+    if reset:  # rows of another kind may have none to learn
+        for learnt in ("n_features_in_", "feature_names_in_"):
+            vars(estimator).pop(learnt, None)
     preprocess = estimator.preprocess
     kind = kind_of(
         X,
@@ -128,6 +132,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
         X, kind = [items[row] for row in range(len(items))], "texts"  # to be sorted
     if kind == "texts" and _takes_files(estimator):
         return _checked_files(estimator, X, reset=reset)
+    if kind == "rows" and is_tokenizer(preprocess):
+        kind = "texts"  # which they are not, or missing: the row will be named
     if kind != "texts" and is_tokenizer(preprocess):
         msg = f"`X` must hold str for a tokenizer, got {type(X).__name__} of others."
         raise TypeError(msg)
@@ -264,6 +270,9 @@ def _checked_array(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
         estimator=estimator,
         input_name="X",
     )
+    if array.dtype.kind not in _NUMBERS:
+        msg = f"`X` must hold numbers, got dtype {array.dtype}."
+        raise ConversionError(msg)
     if array.ndim == _TWO_AXES and not hasattr(X, "columns"):
         validate_data(estimator, array, reset=reset, skip_check_array=True)
     finite = None
@@ -312,18 +321,40 @@ def _check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
         validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
-def _checked_tensors(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
-    return _checked_tensor(estimator, stack_tensors(X), reset=reset)
+def _checked_arrays(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
+    """Check rows that are arrays or tensors of one shape, as one."""
+    whole, bad = even_rows(X, forgiving=estimator.on_error == "nan")
+    check = _checked_tensor if isinstance(whole, torch.Tensor) else _checked_array
+    some = check(estimator, whole, reset=reset)
+    if not len(bad):
+        return some
+    n_samples = len(whole) + len(bad)
+    good = np.delete(np.arange(n_samples), bad)
+    origin = np.full(n_samples, -1)
+    origin[good] = np.arange(len(whole)) if some.origin is None else some.origin
+    return replace(
+        some,
+        n_samples=n_samples,
+        origin=origin,
+        bad=np.union1d(bad, good[some.bad]),
+    )
 
 
 def _checked_tensor(
     estimator: Any, tensor: torch.Tensor, *, reset: bool
 ) -> CheckedRows:
     """Check a tensor where it is, in scikit-learn's words."""
-    if tensor.layout is not torch.strided or tensor.is_complex():
+    if (
+        tensor.layout is not torch.strided
+        or tensor.is_complex()
+        or tensor.is_quantized
+        or tensor.is_nested
+        or tensor.is_meta
+    ):
+        kind = "nested" if tensor.is_nested else tensor.layout
         msg = (
             "`X` must be a dense tensor of real numbers, got "
-            f"{tensor.layout} {tensor.dtype}."
+            f"{'a meta tensor of ' if tensor.is_meta else ''}{kind} {tensor.dtype}."
         )
         raise ConversionError(msg)
     if tensor.ndim < _TWO_AXES:
@@ -360,11 +391,11 @@ def _is_empty_column(X: Any) -> bool:
 
 _CHECKS: dict[Kind, Callable[..., CheckedRows]] = {
     "array": _checked_array,
+    "arrays": _checked_arrays,
     "columns": _checked_columns,
     "ragged": _checked_ragged,
     "rows": _checked_rows,
     "sparse": _checked_sparse,
     "tensor": _checked_tensor,
-    "tensors": _checked_tensors,
     "texts": _checked_texts,
 }

@@ -37,7 +37,7 @@ def as_columns(X: Mapping[Any, Any]) -> Columns:
         if not isinstance(name, str):
             msg = f"`X`, where it is a mapping, must have str as keys, got {name!r}."
             raise TypeError(msg)
-        column = given if isinstance(given, torch.Tensor) else np.asarray(given)
+        column = _as_column(name, given)
         if not column.ndim or not _holds_numbers(column):
             msg = (
                 f"`X`, where it is a mapping, must hold arrays or tensors of numbers "
@@ -50,6 +50,25 @@ def as_columns(X: Mapping[Any, Any]) -> Columns:
         msg = f"`X` must have columns of one length, got {lengths}."
         raise ValueError(msg)
     return Columns(columns)
+
+
+def _as_column(name: str, given: Any) -> Any:
+    if isinstance(given, torch.Tensor):
+        return given
+    try:
+        if isinstance(given, (list, tuple)) and _are_tensors(given):
+            return torch.stack([entry.detach() for entry in given])
+        return np.asarray(given)
+    except (RuntimeError, ValueError) as error:
+        msg = (
+            f"`X`, where it is a mapping, must have entries of one shape in a column, "
+            f"and those of {name!r} differ: {error}"
+        )
+        raise ValueError(msg) from error
+
+
+def _are_tensors(entries: Any) -> bool:
+    return len(entries) > 0 and all(isinstance(one, torch.Tensor) for one in entries)
 
 
 def _holds_numbers(column: Any) -> bool:

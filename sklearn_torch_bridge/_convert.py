@@ -24,6 +24,7 @@ from sklearn_torch_bridge._strided import (
     array_of,
     fill,
     numpy_dtype,
+    result_dtype,
 )
 from sklearn_torch_bridge._types import Rows, Selector
 
@@ -32,6 +33,7 @@ __all__ = [
     "fresh",
     "is_of",
     "numpy_dtype",
+    "result_dtype",
     "selected",
     "tensor_rows",
     "to_numpy",

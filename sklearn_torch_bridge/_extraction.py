@@ -163,21 +163,18 @@ class Extraction:
             check_fits((self.n_samples, *like.shape[1:]), like.dtype)
         sink = ArraySink(self.n_samples, self._wish.dtype)
         bad = self._run(sink, verbose, also=also)
-        if sink.array is None:
-            raise _all_bad(bad, self._rows)
-        self._set_bad(sink, bad)
-        return Extracted(sink.array, sink.widths, self.layers)
+        array = self._filled(sink, bad, like)
+        return Extracted(array, sink.widths, self.layers)
 
-    def to_file(self, path: Path, *, verbose: int = 0) -> NDArray[Any]:
+    def to_file(
+        self, path: Path, *, verbose: int = 0, like: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
         """Send the rows that are not in a file yet through the model, into it."""
         dtype = self._wish.dtype
         with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
             if not sink.is_finished():
                 finished = sink.finished_rows()
-                bad = self._run(sink, verbose, finished)
-                if sink.array is None:
-                    raise _all_bad(bad, self._rows)
-                self._set_bad(sink, bad)
+                self._filled(sink, self._run(sink, verbose, finished), like)
                 sink.finish()
         result: NDArray[Any] = np.load(path, mmap_mode="r")
         return result
@@ -328,8 +325,17 @@ class Extraction:
             advance(count_rows(sink.caller_rows(rows)), known=True)
         return which[missing[which]]
 
-    def _set_bad(self, sink: ArraySink, bad: Sequence[BadRow]) -> None:
-        """Make bad rows NaN, and say which they are."""
+    def _filled(
+        self, sink: ArraySink, bad: Sequence[BadRow], like: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        """Make bad rows NaN, say which they are, and give the result.
+
+        Where all of them are bad, a row `like` these tells what they would have been.
+        """
+        if sink.array is None and self._wish.how.on_error == "nan" and like is not None:
+            sink.allocate([like.shape[1:]], like.dtype)
+        if sink.array is None:
+            raise _all_bad(bad, self._rows)
         places = [self._rows.bad, *(as_indices(one.places) for one in bad)]
         rows = np.unique(np.concatenate(places))
         if len(rows):
@@ -338,10 +344,14 @@ class Extraction:
             named = describe_rows(rows)
             msg = f"{named} of `X` could not be used and became NaN ({reason})."
             warnings.warn(msg, BadRowWarning, stacklevel=_CALLER)
+        return sink.array
 
 
 def _all_bad(bad: Sequence[BadRow], rows: CheckedRows) -> Exception:
     if bad:
         return bad[0].error
-    msg = f"`X` must hold a row that can be used, but none of its {rows.n_samples} can."
+    msg = (
+        f"`X` must hold a row that can be used, but none of its {rows.n_samples} can. "
+        "What such rows become is learnt in `fit`, from one that can."
+    )
     return ValueError(msg)

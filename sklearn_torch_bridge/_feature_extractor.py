@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
-from sklearn import get_config
 from torch import nn
 
 from sklearn_torch_bridge._base import (
@@ -63,10 +62,10 @@ class TorchFeatureExtractor(BridgeTransformer):
         it is, and of a net of skorch its module is taken.
     preprocess : callable or tokenizer, default=None
         A callable takes a list of rows and returns what `model` takes: a tensor, a
-        tuple of tensors, or a mapping of keyword arguments, whose ``attention_mask``
-        says which tokens are real. A Hugging Face tokenizer (texts are truncated at
-        its maximum), processor, image processor or feature extractor may be given as
-        it is. None: what `model` brings along.
+        tuple of tensors, or a mapping of keyword arguments, whose ``attention_mask``,
+        or ``src_key_padding_mask``, says which tokens are real. A Hugging Face
+        tokenizer (texts are truncated at its maximum), processor, image processor or
+        feature extractor may be given as it is. None: what `model` brings along.
     layer : str, list of str or None, default=None
         Names of submodules as in ``model.named_modules()``, whose output is taken
         instead of the model's; the forward pass stops after the last of them. A glob
@@ -329,7 +328,8 @@ class TorchFeatureExtractor(BridgeTransformer):
         if not extraction.n_samples:
             msg = "`X` must hold a row: a file without rows cannot be mapped."
             raise ValueError(msg)
-        return extraction.to_file(Path(path), verbose=self.verbose)
+        learnt = getattr(self, "_no_rows", None)
+        return extraction.to_file(Path(path), verbose=self.verbose, like=learnt)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Name the columns of what `transform` returns.
@@ -348,7 +348,17 @@ class TorchFeatureExtractor(BridgeTransformer):
         ------
         NotFittedError
             Before `fit`, which learns how many columns there are.
+        AttributeError
+            If the rows have several axes (``pooling=None``).
         """
+        if hasattr(self, "_no_rows") and not hasattr(self, "_n_features_out"):
+            # The wording makes `set_output` go on without names.
+            msg = (
+                f"{type(self).__name__} does not provide get_feature_names_out for "
+                f"rows of shape {self._no_rows.shape[1:]}. Take another `pooling` than "
+                "None."
+            )
+            raise AttributeError(msg)
         names: NDArray[Any] = super().get_feature_names_out(input_features)
         if len(self._layer_widths) < 2:  # noqa: PLR2004 - several
             return names
@@ -509,8 +519,7 @@ class TorchFeatureExtractor(BridgeTransformer):
                 "verbose": _check_count,
             },
         )
-        config = getattr(self, "_sklearn_output_config", {})
-        container = config.get("transform", get_config()["transform_output"])
+        container = self._container()
         if self.pooling is None and container != "default":
             msg = (
                 "`pooling` must not be None with set_output(transform="
@@ -545,6 +554,8 @@ class TorchFeatureExtractor(BridgeTransformer):
         self._no_rows = np.empty_like(extracted.array[:0])
         if extracted.array.ndim == _TWO_AXES:
             self._n_features_out = extracted.array.shape[1]
+        elif hasattr(self, "_n_features_out"):
+            del self._n_features_out
 
     def _of_no_rows(self, extraction: Extraction) -> NDArray[Any]:
         """Give the result for no rows: as learnt, or as of a made-up row."""

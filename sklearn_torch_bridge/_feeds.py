@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from sklearn_torch_bridge._checked_rows import CheckedRows
 from sklearn_torch_bridge._collections import Items, as_columns
@@ -37,6 +38,9 @@ from sklearn_torch_bridge.models._processors import (
 
 __all__ = ["made_up", "make_feed"]
 
+_THREE_AXES = 3
+_OF_SEQUENCES = (nn.GRU, nn.LSTM, nn.RNN, nn.MultiheadAttention)
+
 
 def make_feed(
     checked: CheckedRows,
@@ -67,16 +71,41 @@ def make_feed(
             even=getattr(of_rows, "even", False),
         )
     elif kind == "ragged":
+        _check_first_axis(loaded.module, values[0].ndim + 1)
         feed = RaggedFeed(values, dtype, loaded.module, origin=origin)
     elif kind == "array":
+        _check_first_axis(loaded.module, values.ndim)
         feed = _array_feed(values, dtype, estimator, loaded)
     elif kind == "columns":
         feed = ColumnsFeed(values, dtype, loaded.module)
     elif kind == "sparse":
         feed = SparseFeed(values, dtype)
     else:
+        _check_first_axis(loaded.module, values.ndim)
         feed = TensorFeed(values, dtype)
     return feed if which is None else SubsetFeed(feed, which)
+
+
+def _check_first_axis(module: nn.Module, ndim: int) -> None:
+    """Refuse a layer of torch's own that takes time steps where rows are.
+
+    It would mix the rows, without an error where there are as many rows as steps.
+    """
+    part = module
+    while type(part) is nn.Sequential and len(part):
+        part = part[0]
+    named = type(part).__name__
+    if type(part) is nn.TransformerEncoder and len(part.layers):
+        part = part.layers[0]
+    if type(part) is nn.TransformerEncoderLayer:
+        part = part.self_attn
+    mixes = type(part) in _OF_SEQUENCES and not part.batch_first
+    if mixes and ndim == _THREE_AXES:
+        msg = (
+            f"`model` must have rows on the first axis: make its {named} with "
+            "batch_first=True."
+        )
+        raise ValueError(msg)
 
 
 def _array_feed(
@@ -134,7 +163,7 @@ def made_up(checked: CheckedRows, estimator: Any, loaded: LoadedModel) -> Feed:
     row: Any
     if kind == "array":
         row = np.zeros((1, *values.shape[1:]), values.dtype)
-    elif kind in ("tensor", "tensors"):
+    elif kind == "tensor":
         row = values.new_zeros((1, *values.shape[1:]))
     elif kind == "sparse":
         kind, row = "array", np.zeros((1, values.shape[1]), values.dtype)

@@ -53,6 +53,9 @@ class FileSink(ArraySink):
         self._marks: NDArray[np.uint64] | None = None
 
     def __enter__(self) -> Self:
+        if not self._path.parent.is_dir():
+            msg = f"`path` must be in a folder that exists, got {str(self._path)!r}."
+            raise FileNotFoundError(msg)
         for path in (self._path, self._part, self._progress_path):
             if path.exists() and not path.is_file():  # a pipe would make us wait
                 msg = f"{str(path)!r} must be free, or a file, and is something else."

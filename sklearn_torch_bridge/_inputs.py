@@ -1,5 +1,6 @@
 """Any `X` as rows: what it is, and its entries one by one."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._types import Indices
 
 __all__ = [
@@ -20,15 +22,16 @@ __all__ = [
     "as_texts",
     "check_even",
     "distinct_texts",
+    "even_rows",
     "find_wrong_rows",
     "find_wrong_texts",
     "kind_of",
     "needs_preprocess",
-    "stack_tensors",
 ]
 
 Kind = Literal[
     "array",
+    "arrays",
     "columns",
     "empty",
     "items",
@@ -36,11 +39,11 @@ Kind = Literal[
     "rows",
     "sparse",
     "tensor",
-    "tensors",
     "texts",
 ]
 
 _TWO_AXES = 2
+_NUMBERS = "biuf"
 
 
 def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) -> Kind:
@@ -61,6 +64,18 @@ def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) ->
     if isinstance(X, Dataset):
         _check_dataset(X)
         return "items"
+    if isinstance(X, DataLoader):
+        msg = (
+            "`X` must have rows in any order, got a DataLoader. Give its `dataset`; "
+            "`batch_size` and `num_workers` are parameters of the estimator."
+        )
+        raise TypeError(msg)
+    if isinstance(X, np.ma.MaskedArray):
+        msg = (
+            "`X` must have all its values, got a MaskedArray. Its mask would be lost; "
+            "call .filled(value) first."
+        )
+        raise ConversionError(msg)
     countable = hasattr(X, "__len__") or hasattr(X, "__array__")
     if isinstance(X, (str, bytes)) or not countable:
         msg = (
@@ -68,7 +83,7 @@ def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) ->
             f"row, got {type(X).__name__}."
         )
         raise TypeError(msg)
-    column = _single_column(X)
+    column = _single_column(X) if has_preprocess else _arrays_of(X)
     if column is None:
         return "array"
     return _kind_of_column(column, has_preprocess, takes_any)
@@ -86,26 +101,27 @@ def _check_dataset(X: Any) -> None:
 
 def _kind_of_column(column: Any, has_preprocess: bool, takes_any: bool) -> Kind:
     first = next((item for item in column if not _is_missing(item)), None)
-    if isinstance(first, str):
+    if isinstance(first, str) or (takes_any and _is_almost_text(first)):
         return "texts"
+    if first is None and len(column) and (has_preprocess or takes_any):
+        return "rows" if has_preprocess else "texts"  # all of them are missing
     if has_preprocess and not isinstance(first, (int, float, np.number, type(None))):
         return "rows"
     if isinstance(first, tuple) and first and _is_example(first[0]):
         return "items"
     if _is_array(first):
-        return _kind_of_arrays(column, first, takes_any)
-    if _is_foreign(first):
-        if takes_any:
-            return "rows"
+        return _kind_of_arrays(column, takes_any)
+    is_foreign = _is_foreign(first)
+    if is_foreign and not takes_any:
         raise TypeError(needs_preprocess(first))
-    return "array"
+    return "rows" if is_foreign else "array"
 
 
-def _kind_of_arrays(column: Any, first: Any, takes_any: bool) -> Kind:
+def _kind_of_arrays(column: Any, takes_any: bool) -> Kind:
     """Tell arrays of one shape, of different lengths, and otherwise different."""
     shapes = {tuple(row.shape) for row in column if _is_array(row)}
     if len(shapes) == 1:
-        return "tensors" if isinstance(first, torch.Tensor) else "array"
+        return "arrays"
     alike = len({shape[1:] for shape in shapes}) == 1
     return "rows" if takes_any and not alike else "ragged"  # pictures; series
 
@@ -116,6 +132,12 @@ def needs_preprocess(row: Any) -> str:
         f"`X` holds {type(row).__name__} objects: give a `preprocess` that makes of a "
         "list of them what the model takes, or a model that brings one."
     )
+
+
+def _is_almost_text(value: Any) -> bool:
+    """Tell what users take for a text: bytes, and lists of words."""
+    words = isinstance(value, (list, tuple)) and len(value) > 0
+    return isinstance(value, bytes) or (words and isinstance(value[0], str))
 
 
 def _is_example(value: Any) -> bool:
@@ -131,16 +153,23 @@ def as_rows(X: Any) -> list[Any]:
     return list(X if column is None else column)
 
 
-def stack_tensors(tensors: Sequence[Any]) -> torch.Tensor:
-    """Put rows that `kind_of` calls tensors, all of one shape, into one."""
-    for row, tensor in enumerate(tensors):
-        if not isinstance(tensor, torch.Tensor):
-            msg = (
-                f"`X` must hold tensors in every row, but row {row} is a "
-                f"{type(tensor).__name__}."
-            )
-            raise TypeError(msg)
-    return torch.stack([tensor.detach() for tensor in tensors])
+def even_rows(X: Any, *, forgiving: bool = False) -> tuple[Any, Indices]:
+    """Put rows that are arrays or tensors of one shape into one; tell which are none.
+
+    Those are refused, unless `forgiving`.
+    """
+    rows = _arrays_of(X)
+    as_tensors = isinstance(next(row for row in rows if _is_array(row)), torch.Tensor)
+    kinds = torch.Tensor if as_tensors else (np.ndarray, torch.Tensor)
+    bad = np.flatnonzero([not isinstance(row, kinds) for row in rows])
+    if len(bad) and not forgiving:
+        name, what = "tensors" if as_tensors else "arrays", _missing_or(rows[bad[0]])
+        msg = f"`X` must hold {name} in every row, but row {bad[0]} is {what}."
+        raise TypeError(msg)
+    good: list[Any] = [row for row in rows if isinstance(row, kinds)]
+    if as_tensors:
+        return torch.stack([tensor.detach() for tensor in good]), bad
+    return np.stack([np.asarray(row) for row in good]), bad
 
 
 def check_even(X: Any) -> None:
@@ -164,16 +193,39 @@ def as_ragged(X: Any, *, forgiving: bool = False) -> tuple[list[Any], Indices]:
     All axes but the first must agree. Rows that do not fit are refused, unless
     `forgiving`.
     """
-    rows = as_rows(X)
+    rows = _arrays_of(X)
     wrong = [_why_not_ragged(row, rows) for row in rows]
     bad = np.flatnonzero([reason is not None for reason in wrong])
     if len(bad) and not forgiving:
         msg = f"`X` must hold {_RAGGED}, but row {bad[0]} {wrong[bad[0]]}."
         raise (ValueError if _is_array(rows[bad[0]]) else TypeError)(msg)
-    return rows, bad
+    return _of_one_kind(rows, bad), bad
 
 
-_RAGGED = "arrays that differ in length alone, with at least one entry"
+def _of_one_kind(rows: list[Any], bad: Indices) -> list[Any]:
+    """Give integers among floats, or of several widths, the dtype of all together.
+
+    Otherwise what a row becomes would depend on those that it shares a batch with.
+    """
+    good = np.ones(len(rows), bool)
+    good[bad] = False
+    dtypes = {_torch_dtype(row) for row, fits in zip(rows, good, strict=True) if fits}
+    if len(dtypes) < _TWO_AXES or all(dtype.is_floating_point for dtype in dtypes):
+        return rows
+    common = functools.reduce(torch.promote_types, dtypes)
+    return [
+        torch.as_tensor(row).to(common) if fits else row
+        for row, fits in zip(rows, good, strict=True)
+    ]
+
+
+def _torch_dtype(row: Any) -> torch.dtype:
+    if isinstance(row, torch.Tensor):
+        return row.dtype
+    return torch.from_numpy(np.empty(0, row.dtype.newbyteorder("="))).dtype
+
+
+_RAGGED = "arrays of finite numbers that differ in length alone, with an entry or more"
 
 
 def _why_not_ragged(row: Any, rows: Sequence[Any]) -> str | None:
@@ -182,7 +234,11 @@ def _why_not_ragged(row: Any, rows: Sequence[Any]) -> str | None:
     model = next(one for one in rows if _is_array(one))
     if row.ndim == 0 or row.shape[1:] != model.shape[1:] or row.shape[0] == 0:
         return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
-    return None
+    is_tensor = isinstance(row, torch.Tensor)
+    if row.is_complex() if is_tensor else row.dtype.kind not in _NUMBERS:
+        return f"is of dtype {row.dtype}"
+    finite = torch.isfinite(row) if is_tensor else np.isfinite(row)
+    return None if finite.all() else "has NaN or infinity"
 
 
 def _missing_or(value: Any) -> str:
@@ -263,6 +319,25 @@ def _single_column(X: Any) -> Any:
         if X.ndim == _TWO_AXES and X.shape[1] == 1:
             return X[:, 0].tolist()
     return None
+
+
+def _arrays_of(X: Any) -> Any:
+    """Give the entries as `_single_column` does, lists in a Series or frame as arrays.
+
+    There a row may be a list of numbers; a list of lists is an array itself.
+    """
+    column = _single_column(X)
+    if column is None or isinstance(X, (list, tuple)):
+        return column
+    return [_as_numbers(entry) if type(entry) is list else entry for entry in column]
+
+
+def _as_numbers(entry: list[Any]) -> Any:
+    try:
+        array = np.asarray(entry)
+    except ValueError:  # lists of several lengths
+        return entry
+    return array if array.dtype.kind in _NUMBERS else entry
 
 
 def _is_missing(value: Any) -> bool:

@@ -5,7 +5,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -74,8 +74,9 @@ class ArrayFeed:
         try:
             return Inputs((to_tensor(source, dtype=self._dtype, memory=memory),))
         except ValueError as error:
-            error.add_note(f"While casting {describe_rows(rows)} of `X`.")
-            raise
+            reason = _overflow(source.dtype, self._dtype)
+            reason.add_note(f"While casting {describe_rows(rows)} of `X`.")
+            raise reason from error
 
 
 def _can_wrap(array: NDArray[Any]) -> bool:
@@ -190,8 +191,7 @@ class ColumnsFeed:
         """Copy these rows of each column, floats in the model's dtype."""
         taken = self._columns[rows].by_name
         kwargs = {name: _own(values, self._dtype) for name, values in taken.items()}
-        mask = kwargs.get("attention_mask")
-        return Inputs(kwargs=kwargs, mask=mask if _is_mask(mask) else None)
+        return Inputs(kwargs=kwargs, mask=_mask_among(kwargs))
 
 
 class SubsetFeed:
@@ -252,17 +252,26 @@ class RaggedFeed:
         lengths = torch.tensor([len(row) for row in given], device=padded.device)
         steps = torch.arange(padded.shape[1], device=padded.device)
         mask = steps < lengths[:, None]
-        return Inputs((padded,), {self._mask_name: _MASKS[self._mask_name](mask)}, mask)
+        given_mask = _MASKS[self._mask_name].make(mask)
+        return Inputs((padded,), {self._mask_name: given_mask}, mask)
 
 
-def _to_int(mask: torch.Tensor) -> torch.Tensor:
-    return mask.long()
+class _Mask(NamedTuple):
+    """How a model's mask is made of one that is True for what is real, and read."""
+
+    make: Callable[[torch.Tensor], torch.Tensor]
+    read: Callable[[torch.Tensor], torch.Tensor]
 
 
-# What a forward may call its mask, made of one that is True for what is real.
-_MASKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "attention_mask": _to_int,
-    "src_key_padding_mask": torch.logical_not,
+def _is_not_padding(mask: torch.Tensor) -> torch.Tensor:
+    """Read a mask of torch's own layers: True, or -inf among floats, is padding."""
+    return ~mask if mask.dtype == torch.bool else mask == 0
+
+
+# What a forward may call its mask.
+_MASKS = {
+    "attention_mask": _Mask(make=lambda mask: mask.long(), read=lambda mask: mask),
+    "src_key_padding_mask": _Mask(make=torch.logical_not, read=_is_not_padding),
 }
 
 
@@ -312,8 +321,9 @@ class RowFeed:
             failed, reason = self._find_failing(places, error)
             if self._origin is not None:
                 failed = np.flatnonzero(np.isin(self._origin, failed))
+            what = "stacking `X`" if self._preprocess is stack_items else "`preprocess`"
             msg = (
-                f"`preprocess` failed on {describe_rows(failed)}: "
+                f"{what} failed on {describe_rows(failed)}: "
                 f"{type(reason).__name__}: {reason}"
             )
             raise ForwardError(msg) from reason
@@ -368,8 +378,7 @@ def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:
         return made
     if isinstance(made, Mapping):
         kwargs = {str(name): _argument(value, dtype) for name, value in made.items()}
-        mask = kwargs.get("attention_mask")
-        return Inputs(kwargs=kwargs, mask=mask if _is_mask(mask) else None)
+        return Inputs(kwargs=kwargs, mask=_mask_among(kwargs))
     if isinstance(made, (torch.Tensor, np.ndarray)):
         return Inputs(args=(_argument(made, dtype),))
     if isinstance(made, tuple):
@@ -388,10 +397,30 @@ def _argument(value: Any, dtype: torch.dtype | None) -> Any:
     return tensor
 
 
-def _is_mask(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.ndim == _TWO_AXES
+def _mask_among(kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """Find the mask among the arguments of a model, as one of what is real."""
+    for name, given in kwargs.items():
+        is_mask = isinstance(given, torch.Tensor) and given.ndim == _TWO_AXES
+        if name in _MASKS and is_mask:
+            return _MASKS[name].read(given)
+    return None
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Cast floats; integers and booleans stay."""
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    """Cast floats, which must fit; integers and booleans stay."""
+    held = tensor.dtype
+    if not held.is_floating_point or held == dtype:
+        return tensor
+    cast = tensor.to(dtype)
+    narrower = torch.finfo(dtype).max < torch.finfo(held).max
+    if narrower and not torch.equal(cast.isfinite(), tensor.isfinite()):
+        raise _overflow(held, dtype)
+    return cast
+
+
+def _overflow(held: object, dtype: torch.dtype) -> ValueError:
+    msg = (
+        f"`X` must fit the dtype of the model, {dtype}, but a value of {held} would "
+        "overflow. Scale `X`, or give the model in a wider dtype (`model.double()`)."
+    )
+    return ValueError(msg)

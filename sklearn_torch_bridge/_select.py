@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from sklearn_torch_bridge._errors import OutputError
 from sklearn_torch_bridge._types import Selector
@@ -122,6 +123,11 @@ def _named(value: Any, output: str | int) -> Any:
 
 def _ambiguous(value: Any, output: Selector) -> str:
     where = "the model returned" if output is None else f"`output`={output!r} is"
+    if isinstance(value, PackedSequence):
+        return (
+            f"{where} a PackedSequence, whose entries are not one a row. Let the model "
+            "call torch.nn.utils.rnn.pad_packed_sequence first."
+        )
     return (
         f"{where} a {type(value).__name__} with the fields {describe_fields(value)}; "
         "choose one of them with `output`."

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._batching import count_rows
-from sklearn_torch_bridge._convert import is_of, numpy_dtype, write_rows
+from sklearn_torch_bridge._convert import is_of, result_dtype, write_rows
 from sklearn_torch_bridge._memory import check_fits
 from sklearn_torch_bridge._types import Indices, Rows
 
@@ -61,8 +61,8 @@ class ArraySink:
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
         if self.array is None:
-            dtypes = (numpy_dtype(piece.dtype) for piece in pieces)
             shapes = [tuple(piece.shape[1:]) for piece in pieces]
+            dtypes = (result_dtype(piece.dtype, self._dtype) for piece in pieces)
             self.allocate(shapes, np.result_type(*dtypes))
         elif self._usual is not None and self._write_alike(self._usual, rows, pieces):
             return len(pieces[0])

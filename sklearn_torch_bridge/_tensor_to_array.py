@@ -231,6 +231,8 @@ class TensorToArray(BridgeTransformer):
         """Convert, check and flatten `X`; learn from it where `reset`."""
         check_options(self, _CHECKS)
         value = selected(X, self.output)
+        if isinstance(value, np.ma.MaskedArray):
+            as_array(value)  # which refuses it: scikit-learn would forget the mask
         rows = _rows_of(value)
         first = value if rows is None else rows[0]
         if isinstance(first, torch.Tensor) or rows is not None:
@@ -243,6 +245,13 @@ class TensorToArray(BridgeTransformer):
             array = self._densified(to_numpy(checked, dtype=self.dtype, copy=self.copy))
             row_shape = array.shape[1:]
             array = self._flattened(array)
+        if array.ndim != _MATRIX and self._container() != "default":
+            msg = (
+                f"`flatten` must be True with set_output(transform="
+                f"{self._container()!r}) for rows of shape {array.shape[1:]}: a frame "
+                "has two axes."
+            )
+            raise ValueError(msg)
         if reset:
             self._learn(first, row_shape, array)
         else:

@@ -67,6 +67,30 @@ def test_a_column_named_attention_mask_tells_real_tokens(rng):
     np.testing.assert_allclose(Z, expected, rtol=1e-5)
 
 
+def test_a_mask_in_the_words_of_torch_tells_real_tokens():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    module = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval()
+    rows = [torch.randn(length, 8) for length in (3, 5, 2)]
+    src = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    padding = torch.arange(5) >= torch.tensor([[3], [5], [2]])
+    extractor = TorchFeatureExtractor(module)
+    Z = extractor.transform({"src": src, "src_key_padding_mask": padding})
+    np.testing.assert_allclose(Z, extractor.transform(rows), rtol=1e-5, atol=1e-6)
+
+    def preprocess(rows):
+        mask = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)[: len(rows)]
+        return {"src": src[: len(rows)], "src_key_padding_mask": mask}
+
+    made = TorchFeatureExtractor(module, preprocess=preprocess).transform(rows)
+    np.testing.assert_allclose(made, Z, rtol=1e-5, atol=1e-6)
+
+
+def test_tensors_in_a_column_need_no_gradient():
+    X = {"input": [torch.ones(2, requires_grad=True)] * 3}
+    assert TorchFeatureExtractor(nn.Linear(2, 2)).transform(X).shape == (3, 2)
+
+
 def test_columns_are_not_written_to(columns):
     class InPlace(nn.Module):
         def forward(self, x, y):
@@ -120,8 +144,13 @@ def test_a_row_of_columns_that_is_not_finite(columns):
             r"one length, got \{'x': 2, 'y': 3\}",
         ),
         ({"x": np.ones((2, 3)), "z": np.ones(2)}, ValueError, "has the column 'z'"),
+        ({"x": [[1.0], [2.0, 3.0]]}, ValueError, "those of 'x' differ"),
+        ({"x": [torch.ones(1), torch.ones(2)]}, ValueError, "those of 'x' differ"),
     ],
-    ids=["none", "key", "texts", "number", "lengths", "unknown"],
+    ids=[
+        *("none", "key", "texts", "number", "lengths", "unknown", "ragged"),
+        "ragged tensors",
+    ],
 )
 def test_columns_that_cannot_be_used_are_named(X, error, match):
     with pytest.raises(error, match=match):
@@ -294,7 +323,8 @@ def test_an_item_that_is_not_finite_is_named():
         def __getitem__(self, row):
             return torch.tensor([1.0, np.inf if row == 2 else 0.0])
 
-    with pytest.raises(ForwardError, match="row 2: ValueError: an item must be finite"):
+    words = "stacking `X` failed on row 2: ValueError: an item must be finite"
+    with pytest.raises(ForwardError, match=words):
         TorchFeatureExtractor(nn.Identity()).transform(Odd(4))
 
 

@@ -601,3 +601,8 @@ class TestWriteRows:
         target = np.zeros((3, 2), np.float32)
         write_rows(target, np.array([], dtype=np.intp), torch.ones(0, 2))
         assert not target.any()
+
+
+def test_a_dtype_of_torch_is_none_of_numpy():
+    with pytest.raises(ValueError, match="must be a NumPy dtype of numbers, got torch"):
+        to_numpy(torch.ones(2), dtype=torch.float64)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_torch_bridge import (
     ConversionError,
@@ -125,6 +126,39 @@ def test_columns_are_named_by_layer_where_there_are_several(layer, names):
 def test_columns_have_no_names_before_fit():
     with pytest.raises(NotFittedError, match="not fitted yet"):
         TorchFeatureExtractor(mlp()).get_feature_names_out()
+
+
+def test_rows_of_several_axes_have_no_names():
+    extractor = TorchFeatureExtractor(nn.Identity(), pooling=None)
+    extractor.fit(np.ones((2, 3, 4)))
+    with pytest.raises(AttributeError, match=r"for rows of shape \(3, 4\)"):
+        extractor.get_feature_names_out()
+
+
+def test_a_second_fit_forgets_the_first():
+    frame = pd.DataFrame({"a": [1.0], "b": [2.0]})
+    extractor = TorchFeatureExtractor(nn.Identity(), pooling="flatten").fit(frame)
+    assert extractor.feature_names_in_.tolist() == ["a", "b"]
+    extractor.set_params(pooling=None).fit(np.ones((2, 3, 4)))
+    assert not hasattr(extractor, "n_features_in_")
+    assert not hasattr(extractor, "feature_names_in_")
+    with pytest.raises(AttributeError, match="does not provide"):
+        extractor.get_feature_names_out()
+    assert extractor.transform(np.ones((2, 7))).shape == (2, 7)
+
+
+@pytest.mark.parametrize("pooling", ["flatten", "mean", None])
+def test_complex_values_come_by_name(pooling):
+    module = Returning(torch.fft.fft)
+    X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    extractor = TorchFeatureExtractor(module, pooling=pooling, dtype="complex64")
+    spectrum = np.fft.fft(X)
+    expected = {"flatten": spectrum.reshape(2, -1), "mean": spectrum.mean(1)}
+    Z = extractor.transform(X)
+    assert Z.dtype == np.complex64
+    np.testing.assert_allclose(Z, expected.get(pooling, spectrum), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ConversionError, match="or ask for dtype='complex64'"):
+        extractor.set_params(dtype="float32").transform(X)
 
 
 @pytest.mark.parametrize("pooling", ["auto", "mean", "gap", "max", "gmp", "flatten"])
@@ -294,7 +328,33 @@ def test_weights_returned_by_a_model_are_not_shared():
             r"row 1 has shape \(2, 4\), and another \(2, 3\)",
             id="uneven",
         ),
-        pytest.param([torch.ones(2), None], TypeError, "row 1 is a None", id="mixed"),
+        pytest.param([torch.ones(2), None], TypeError, "row 1 is missing", id="mixed"),
+        pytest.param([np.ones(4), None], TypeError, "row 1 is missing", id="arrays"),
+        pytest.param([np.ones(4), "a"], TypeError, "row 1 is a str", id="a text"),
+        pytest.param(
+            np.ma.masked_array(np.ones((2, 4)), mask=np.eye(2, 4)),
+            ConversionError,
+            "mask would be lost",
+            id="masked",
+        ),
+        pytest.param(
+            np.zeros((2, 4), "M8[s]"), ConversionError, "got dtype datetime", id="dates"
+        ),
+        pytest.param(
+            torch.ones(2, 4, device="meta"), ConversionError, "a meta ten", id="meta"
+        ),
+        pytest.param(
+            torch.nested.nested_tensor([torch.ones(4)] * 2, layout=torch.jagged),
+            ConversionError,
+            "dense tensor of real numbers",
+            id="nested",
+        ),
+        pytest.param(
+            DataLoader(TensorDataset(torch.ones(2, 4))),
+            TypeError,
+            "Give its `dataset`",
+            id="loader",
+        ),
         pytest.param(
             [torch.ones(2), None, torch.ones(3)],
             TypeError,
@@ -309,6 +369,28 @@ def test_weights_returned_by_a_model_are_not_shared():
 def test_input_that_cannot_be_used_is_refused_with_a_reason(X, error, words):
     with pytest.raises(error, match=words):
         TorchFeatureExtractor(mlp()).transform(X)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # it is on its way out
+def test_quantized_rows_are_refused():
+    X = torch.quantize_per_tensor(torch.ones(2, 4), 0.1, 0, torch.qint8)
+    with pytest.raises(ConversionError, match="qint8"):
+        TorchFeatureExtractor(mlp()).transform(X)
+
+
+def test_rows_on_another_axis_are_refused_where_torch_says_so():
+    X = np.ones((3, 5, 8), np.float32)
+    step = nn.TransformerEncoderLayer(8, 2, 16)
+    for module in (nn.GRU(8, 6), nn.Sequential(nn.LSTM(8, 6)), step):
+        for rows in (X, torch.tensor(X), [X[0], X[0, 1:]]):
+            with pytest.raises(ValueError, match="with batch_first=True"):
+                TorchFeatureExtractor(module, output=0).transform(rows)
+    encoder = nn.TransformerEncoder(step, 1, enable_nested_tensor=False)
+    with pytest.raises(ValueError, match="its TransformerEncoder with batch_first"):
+        TorchFeatureExtractor(encoder).transform(X)
+    gru = nn.GRU(8, 6, batch_first=True)
+    Z = TorchFeatureExtractor(gru, output=0).transform(X)
+    np.testing.assert_allclose(Z[:1], gru(torch.tensor(X[:1]))[0].mean(1).detach())
 
 
 @pytest.mark.parametrize(
@@ -381,6 +463,12 @@ def test_threads_with_clones_of_other_layers_do_not_mix(rng):
 
 def make_mlp():
     return mlp()
+
+
+@pytest.mark.parametrize("model", [lambda x: x, nn.Linear, nn.ReLU().forward])
+def test_a_callable_that_wants_arguments_makes_no_model(model, X):
+    with pytest.raises(TypeError, match="without being given anything: missing a req"):
+        TorchFeatureExtractor(model).transform(X)
 
 
 def test_a_callable_is_loaded_once_and_shared_by_clones(X):

@@ -3,6 +3,7 @@
 import signal
 import threading
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -331,6 +332,12 @@ class MaskedAsInTorch(Masked):
         return self.inner(x, src_key_padding_mask=src_key_padding_mask)
 
 
+def as_objects(rows):
+    array = np.empty(len(rows), object)
+    array[:] = rows
+    return array
+
+
 def ragged(rng, n_rows=12):
     return [
         rng.normal(size=(rng.integers(1, 9), 4)).astype(np.float32)
@@ -370,6 +377,30 @@ def test_rows_are_not_padded_for_a_model_without_a_mask(rng):
         expected = conv(x).mean(2).detach().numpy()
         np.testing.assert_allclose(Z[[row]], expected, **SAME)
     assert counting.tally.sizes == [1, 3, 2]
+
+
+@pytest.mark.parametrize("dress", [list, pd.Series, as_objects], ids=str)
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor], ids=["array", "tensor"])
+def test_even_rows_that_are_none_are_bad_rows(make, dress):
+    rows = [make([1.0, 2.0]), None, make([3.0, 4.0]), make([np.nan, 1.0]), "a"]
+    extractor = TorchFeatureExtractor(nn.Identity(), on_error="nan")
+    with pytest.warns(BadRowWarning, match="rows 1, 3, 4 of"):
+        Z = extractor.transform(dress(rows))
+    nan = [np.nan, np.nan]
+    np.testing.assert_array_equal(Z, [[1, 2], nan, [3, 4], nan, nan])
+
+
+def test_a_fitted_extractor_knows_what_bad_rows_become(tmp_path):
+    X = np.full((3, 2), np.nan)
+    extractor = TorchFeatureExtractor(nn.Linear(2, 5), on_error="nan")
+    with pytest.raises(ValueError, match=r"none of its 3 can\. .* learnt in `fit`"):
+        extractor.transform(X)
+    extractor.fit(np.ones((1, 2)))
+    path = tmp_path / "Z.npy"
+    for run in (extractor.transform, partial(extractor.transform_to_file, path=path)):
+        with pytest.warns(BadRowWarning, match="rows 0 to 2 of"):
+            Z = run(X)
+        np.testing.assert_array_equal(Z, np.full((3, 5), np.nan, np.float32))
 
 
 def test_ragged_rows_that_are_none_are_bad_rows(rng):

@@ -49,16 +49,35 @@ def test_texts_are_known_in_every_dress(name):
         pytest.param(pd.DataFrame({"a": [1.5]}), "array", id="column"),
         pytest.param(pl.DataFrame({"a": [1], "b": [2]}), "array", id="polars"),
         pytest.param(torch.zeros(2, 3), "tensor", id="tensor"),
-        pytest.param([torch.zeros(3), torch.zeros(3)], "tensors", id="tensors"),
+        pytest.param([torch.zeros(3), torch.zeros(3)], "arrays", id="tensors"),
         pytest.param([None, "a"], "texts", id="missing first"),
-        pytest.param([np.ones(3), np.ones(3)], "array", id="even arrays"),
+        pytest.param([np.ones(3), np.ones(3)], "arrays", id="even arrays"),
         pytest.param([np.ones(3), np.ones(2)], "ragged", id="ragged arrays"),
         pytest.param([torch.ones(3, 2), torch.ones(2, 2)], "ragged", id="ragged"),
         pytest.param(pd.Series([np.ones(1), np.ones(2)]), "ragged", id="Series"),
+        pytest.param(pd.Series([np.ones(2), np.ones(2)]), "arrays", id="even Series"),
+        pytest.param([None, np.ones(2)], "arrays", id="an array is missing"),
+        pytest.param(pd.Series([[1, 2], [3, 4]]), "arrays", id="Series of lists"),
+        pytest.param(pl.Series([[1, 2], [3]]), "ragged", id="polars lists"),
+        pytest.param(pl.DataFrame({"q": [[1.0], [2.0]]}), "arrays", id="polars column"),
     ],
 )
 def test_kinds_of_input(X, kind):
     assert kind_of(X) == kind
+
+
+@pytest.mark.parametrize(
+    "X", [[None], [float("nan")], [b"a"], [["a", "b"]], [("a", "b")]], ids=str
+)
+def test_what_is_no_text_is_named_where_a_model_takes_texts(X):
+    kind = kind_of(X, takes_any=True)
+    assert kind == "texts"
+    with pytest.raises((TypeError, ValueError), match="hold str in every row, but row"):
+        as_texts(X)
+
+
+def test_a_preprocess_gets_rows_that_are_all_missing():
+    assert kind_of([None, None], has_preprocess=True) == "rows"
 
 
 @pytest.mark.parametrize("X", ["text", b"text", 3, iter("ab"), None], ids=str)
@@ -106,8 +125,16 @@ def test_equal_texts_are_kept_once():
         ([np.ones((2, 3)), np.ones((3, 4))], ValueError, r"row 1 has shape \(3, 4\)"),
         ([np.ones(2), np.ones(0)], ValueError, r"row 1 has shape \(0,\)"),
         ([np.ones(2), np.ones(())], ValueError, r"row 1 has shape \(\)"),
+        ([np.ones(2), np.array([np.nan])], ValueError, "row 1 has NaN or infinity"),
+        ([torch.ones(2), torch.tensor([torch.inf])], ValueError, "row 1 has NaN or"),
+        ([np.ones(2), np.ones(3) * 1j], ValueError, "row 1 is of dtype complex128"),
+        ([torch.ones(2), torch.ones(3) * 1j], ValueError, "is of dtype torch.complex"),
+        ([np.ones(2), np.array(["a"])], ValueError, "row 1 is of dtype <U1"),
     ],
-    ids=["missing", "text", "other width", "empty", "number"],
+    ids=[
+        *("missing", "text", "other width", "empty", "number", "NaN", "infinity"),
+        *("complex", "complex tensor", "str"),
+    ],
 )
 def test_a_row_that_is_no_array_like_the_others_is_named(X, error, words):
     with pytest.raises(error, match=words):
@@ -124,3 +151,23 @@ def test_a_frame_before_fit_is_no_reason_to_warn():
     extractor.fit(frame)
     with pytest.raises(ValueError, match="feature names"):
         extractor.transform(frame.rename(columns={"a": "c"}))
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor], ids=["array", "tensor"])
+def test_ragged_rows_have_one_dtype_whoever_shares_their_batch(make):
+    some = [make([1, 2, 3]), make([0.5, 0.75])]
+    rows, _ = as_ragged(some)
+    floats = torch.as_tensor(some[1]).dtype
+    assert {row.dtype for row in rows} == {torch.promote_types(torch.int64, floats)}
+    assert rows[0].tolist() == [1, 2, 3]
+    narrow = [make([1.0, 2.0]), make([3.0])]
+    assert as_ragged(narrow)[0][0] is narrow[0]
+
+
+def test_integers_of_several_widths_are_widened_without_those_that_are_bad():
+    rows, bad = as_ragged(
+        [np.ones(2, np.uint8), np.full(1, -3, np.int16), np.ones(0)], forgiving=True
+    )
+    assert bad.tolist() == [2]
+    assert [row.tolist() for row in rows[:2]] == [[1, 1], [-3]]
+    assert rows[0].dtype == rows[1].dtype == torch.int16

@@ -36,8 +36,26 @@ def test_integers_stay_integers(dtype):
 
 def test_a_value_that_the_models_dtype_cannot_hold_is_an_error():
     feed = ArrayFeed(np.full((3, 1), 1e300), torch.float32)
-    with pytest.raises(ValueError, match="rows 1 to 2"):
+    with pytest.raises(ValueError, match="fit the dtype of the model") as caught:
         feed.batch(rows(1, 2))
+    assert caught.value.__notes__ == ["While casting rows 1 to 2 of `X`."]
+
+
+@pytest.mark.parametrize(
+    ("held", "dtype", "value"),
+    [
+        (torch.float64, torch.float32, 1e300),
+        (torch.float32, torch.float16, 1e5),
+        (torch.bfloat16, torch.float16, 1e5),
+    ],
+    ids=str,
+)
+def test_a_tensor_that_the_models_dtype_cannot_hold_is_an_error(held, dtype, value):
+    feed = TensorFeed(torch.full((3, 1), value, dtype=held), dtype)
+    with pytest.raises(ValueError, match=f"{dtype}, but a value of {held} would over"):
+        feed.batch(slice(0, 2))
+    infinite = TensorFeed(torch.full((3, 1), torch.inf, dtype=held), dtype)
+    assert infinite.batch(slice(0, 2)).args[0].tolist() == [[torch.inf]] * 2
 
 
 def test_memory_serves_the_next_batch_unless_somebody_keeps_the_last():

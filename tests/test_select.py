@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from sklearn_torch_bridge import ConversionError, OutputError
 from sklearn_torch_bridge._select import select_output
@@ -100,3 +101,11 @@ def test_several_tensors_in_the_chosen_field_are_refused():
 def test_output_error_is_a_conversion_error_and_a_value_error():
     assert issubclass(OutputError, ConversionError)
     assert issubclass(OutputError, ValueError)
+
+
+@pytest.mark.parametrize("output", [None, 0], ids=str)
+def test_packed_sequences_are_no_rows(output):
+    packed = nn.utils.rnn.pack_sequence([torch.ones(2), torch.ones(1)])
+    value = packed if output is None else (packed, torch.ones(2))
+    with pytest.raises(OutputError, match=r"a PackedSequence, .*pad_packed_sequence"):
+        select_output(value, output)

@@ -382,3 +382,17 @@ class TestPipelines:
         finally:
             set_config(transform_output="default")
         assert isinstance(frame, pd.DataFrame)
+
+
+def test_a_mask_is_not_lost():
+    X = np.ma.masked_array(np.ones((2, 2)), mask=np.eye(2))
+    with pytest.raises(ConversionError, match="Its mask would be lost"):
+        TensorToArray().fit_transform(X)
+
+
+def test_a_frame_has_two_axes():
+    step = TensorToArray().set_output(transform="pandas")
+    X = torch.ones(2, 3, 4)
+    with pytest.raises(ValueError, match=r"`flatten` must be True .*shape \(3, 4\)"):
+        step.fit_transform(X)
+    assert step.set_params(flatten=True).fit_transform(X).shape == (2, 12)

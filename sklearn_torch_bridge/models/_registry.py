@@ -6,6 +6,7 @@ use and once per process. Models of strings stay loaded while anybody uses them,
 the last few beyond that, so that the next fold of a search finds them.
 """
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -306,7 +307,15 @@ def _load_string(model: str) -> LoadedModel:
 
 
 def _call(model: Callable[[], Any]) -> nn.Module:
-    return _checked(model(), "`model`, where it is a callable,")
+    what = "`model`, where it is a callable,"
+    try:
+        inspect.signature(model).bind()
+    except TypeError as error:
+        msg = f"{what} must return a module without being given anything: {error}."
+        raise TypeError(msg) from None
+    except ValueError:  # some of C have no signature
+        pass
+    return _checked(model(), what)
 
 
 def _checked(made: Any, what: str) -> nn.Module:
