@@ -44,6 +44,7 @@ Kind = Literal[
 
 _TWO_AXES = 2
 _NUMBERS = "biuf"
+_DOUBLE = 8  # bytes of the widest numbers that torch has
 
 
 def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) -> Kind:
@@ -207,22 +208,36 @@ def _of_one_kind(rows: list[Any], bad: Indices) -> list[Any]:
 
     Otherwise what a row becomes would depend on those that it shares a batch with.
     """
-    good = np.ones(len(rows), bool)
-    good[bad] = False
-    dtypes = {_torch_dtype(row) for row, fits in zip(rows, good, strict=True) if fits}
+    fits = np.ones(len(rows), bool)
+    fits[bad] = False
+    dtypes = {_torch_dtype(row) for row, fit in zip(rows, fits, strict=True) if fit}
     if len(dtypes) < _TWO_AXES or all(dtype.is_floating_point for dtype in dtypes):
         return rows
     common = functools.reduce(torch.promote_types, dtypes)
     return [
-        torch.as_tensor(row).to(common) if fits else row
-        for row, fits in zip(rows, good, strict=True)
+        _as_tensor(row).to(common) if fit else row
+        for row, fit in zip(rows, fits, strict=True)
     ]
 
 
 def _torch_dtype(row: Any) -> torch.dtype:
     if isinstance(row, torch.Tensor):
         return row.dtype
-    return torch.from_numpy(np.empty(0, row.dtype.newbyteorder("="))).dtype
+    kind, n_bytes = row.dtype.kind, row.dtype.itemsize
+    if kind == "f" and n_bytes > _DOUBLE:
+        return torch.float64
+    if kind == "u" and 1 < n_bytes < _DOUBLE:  # torch does not promote them
+        return torch.int64
+    return _as_tensor(row[:0]).dtype
+
+
+def _as_tensor(row: Any) -> torch.Tensor:
+    """Copy an array, of which torch takes neither every order nor every byte order."""
+    if isinstance(row, torch.Tensor):
+        return row
+    dtype = row.dtype.newbyteorder("=")
+    is_long = dtype.kind == "f" and dtype.itemsize > _DOUBLE
+    return torch.from_numpy(np.array(row, np.float64 if is_long else dtype))
 
 
 _RAGGED = "arrays of finite numbers that differ in length alone, with an entry or more"

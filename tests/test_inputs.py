@@ -164,6 +164,20 @@ def test_ragged_rows_have_one_dtype_whoever_shares_their_batch(make):
     assert as_ragged(narrow)[0][0] is narrow[0]
 
 
+def test_ragged_rows_of_any_order_get_one_dtype():
+    frozen = np.arange(3)
+    frozen.flags.writeable = False
+    given = [
+        frozen,
+        np.arange(4, dtype=">i4")[::-1],
+        np.arange(2, dtype=np.uint32),
+        np.array([0.5], np.longdouble),
+    ]
+    rows, _ = as_ragged(given)
+    assert [row.tolist() for row in rows] == [[0, 1, 2], [3, 2, 1, 0], [0, 1], [0.5]]
+    assert {row.dtype for row in rows} == {torch.float64}
+
+
 def test_integers_of_several_widths_are_widened_without_those_that_are_bad():
     rows, bad = as_ragged(
         [np.ones(2, np.uint8), np.full(1, -3, np.int16), np.ones(0)], forgiving=True
