@@ -26,6 +26,7 @@ from sklearn_torch_bridge._inputs import (
     find_wrong_texts,
     kind_of,
 )
+from sklearn_torch_bridge._rows import MASKS
 from sklearn_torch_bridge._tokens import is_tokenizer
 from sklearn_torch_bridge._types import Indices
 from sklearn_torch_bridge.models._processors import (
@@ -175,7 +176,7 @@ def _checked_entries(estimator: Any, entries: list[Any]) -> CheckedRows:
 
 
 def _checked_ragged(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
-    del reset
+    _check_frame(estimator, X, reset=reset)
     arrays, bad = as_ragged(X, forgiving=estimator.on_error == "nan")
     return _without_bad("ragged", arrays, bad)
 
@@ -194,6 +195,8 @@ def _finite_rows(columns: Columns, *, forgiving: bool) -> NDArray[np.bool_]:
     """Refuse values that are not finite, or tell which rows have none."""
     finite = np.ones(len(columns), bool)
     for name, column in columns.by_name.items():
+        if name in MASKS:  # of floats: -inf is padding
+            continue
         library: Any = torch if isinstance(column, torch.Tensor) else np
         values = library.isfinite(column).reshape(len(columns), -1).all(1)
         finite &= np.asarray(values.cpu() if library is torch else values)
@@ -254,8 +257,13 @@ def _checked_texts(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     return CheckedRows("texts", distinct, some.n_samples, origin, bad)
 
 
-def _checked_array(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
-    """Check a numeric array or frame of two axes or more; its dtype stays."""
+def _checked_array(
+    estimator: Any, X: Any, *, reset: bool, counts: bool = True
+) -> CheckedRows:
+    """Check a numeric array or frame of two axes or more; its dtype stays.
+
+    The estimator `counts` its columns, unless those are the entries of one column.
+    """
     if not reset and _is_plainly_right(estimator, X):
         return CheckedRows("array", X, len(X))
     check_even(X)
@@ -270,10 +278,10 @@ def _checked_array(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
         estimator=estimator,
         input_name="X",
     )
-    if array.dtype.kind not in _NUMBERS:
+    if array.dtype.kind not in _NUMBERS and estimator.preprocess is None:
         msg = f"`X` must hold numbers, got dtype {array.dtype}."
         raise ConversionError(msg)
-    if array.ndim == _TWO_AXES and not hasattr(X, "columns"):
+    if array.ndim == _TWO_AXES and counts and not hasattr(X, "columns"):
         validate_data(estimator, array, reset=reset, skip_check_array=True)
     finite = None
     if forgiving and estimator.preprocess is None and array.dtype.kind == "f":
@@ -323,9 +331,10 @@ def _check_frame(estimator: BaseEstimator, X: Any, *, reset: bool) -> None:
 
 def _checked_arrays(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     """Check rows that are arrays or tensors of one shape, as one."""
+    _check_frame(estimator, X, reset=reset)
     whole, bad = even_rows(X, forgiving=estimator.on_error == "nan")
     check = _checked_tensor if isinstance(whole, torch.Tensor) else _checked_array
-    some = check(estimator, whole, reset=reset)
+    some = check(estimator, whole, reset=reset, counts=not hasattr(X, "columns"))
     if not len(bad):
         return some
     n_samples = len(whole) + len(bad)
@@ -341,7 +350,7 @@ def _checked_arrays(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
 
 
 def _checked_tensor(
-    estimator: Any, tensor: torch.Tensor, *, reset: bool
+    estimator: Any, tensor: torch.Tensor, *, reset: bool, counts: bool = True
 ) -> CheckedRows:
     """Check a tensor where it is, in scikit-learn's words."""
     if (
@@ -372,7 +381,7 @@ def _checked_tensor(
             msg = "Input X contains NaN or infinity."
             raise ValueError(msg)
         finite = torch.isfinite(tensor).flatten(1).all(1).cpu().numpy()
-    if tensor.ndim == _TWO_AXES:
+    if tensor.ndim == _TWO_AXES and counts:
         validate_data(estimator, tensor, reset=reset, skip_check_array=True)
     return _without_odd("tensor", tensor, finite)
 

@@ -37,6 +37,11 @@ def as_columns(X: Mapping[Any, Any]) -> Columns:
         if not isinstance(name, str):
             msg = f"`X`, where it is a mapping, must have str as keys, got {name!r}."
             raise TypeError(msg)
+        if np.ma.is_masked(given):
+            msg = (
+                f"column {name!r} of `X` has masked values; call .filled(value) first."
+            )
+            raise ValueError(msg)
         column = _as_column(name, given)
         if not column.ndim or not _holds_numbers(column):
             msg = (
@@ -60,10 +65,7 @@ def _as_column(name: str, given: Any) -> Any:
             return torch.stack([entry.detach() for entry in given])
         return np.asarray(given)
     except (RuntimeError, ValueError) as error:
-        msg = (
-            f"`X`, where it is a mapping, must have entries of one shape in a column, "
-            f"and those of {name!r} differ: {error}"
-        )
+        msg = f"column {name!r} of `X` cannot be made one array: {error}"
         raise ValueError(msg) from error
 
 

@@ -69,11 +69,12 @@ def compiled(
     rows or more (see `twice`), mostly `usual_rows`; where `ragged`, they differ along
     the second axis too. The first batch compiles the code, unless an earlier call has.
     """
-    if own is module:
+    scripted = any(isinstance(part, torch.jit.ScriptModule) for part in own.modules())
+    if own is module or scripted:
         msg = (
-            "`compile` must be False for a model that cannot be copied: one that is "
-            "scripted or compiled already, or that has a function or a hook which "
-            "closes over a part of it."
+            "`compile` must be False for a model that is scripted or compiled already, "
+            "in whole or in part, and for one that cannot be copied, since a function "
+            "or a hook of it closes over a part of it."
         )
         raise NotCompiledError(msg)
     entry = _KEPT.get(module, own, layers, device, say)
@@ -165,7 +166,13 @@ class _Compiled:
             self._say = say
             if not self._is_ready:
                 self._try_out(repeated(given, usual_rows), ragged=ragged)
-            found = self._call(self._code, marked(given, ragged=ragged))
+            try:
+                found = self._call(self._code, marked(given, ragged=ragged))
+            except NotCompiledError:
+                # Traced anew, for a batch of another kind; the model itself says best
+                # what is wrong with that.
+                self._call(self._forward, marked(given, ragged=ragged))
+                raise
             if not self._is_ready and self._n_graphs > 1:
                 raise NotCompiledError(_CHANGES)
             self._is_ready = True

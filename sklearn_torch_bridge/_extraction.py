@@ -339,6 +339,12 @@ class Extraction:
         places = [self._rows.bad, *(as_indices(one.places) for one in bad)]
         rows = np.unique(np.concatenate(places))
         if len(rows):
+            if sink.array.dtype.kind not in "fc":
+                msg = (
+                    "`dtype` must hold NaN for `on_error`='nan', and the model gives "
+                    f"{sink.array.dtype}. Ask for dtype='float64'."
+                )
+                raise ValueError(msg)
             sink.fill(rows, np.nan)
             reason = bad[0].error if bad else "missing, or not finite"
             named = describe_rows(rows)

@@ -449,7 +449,8 @@ class TorchFeatureExtractor(BridgeTransformer):
             The architecture, where a module was saved: a callable that builds it, or a
             module, of which a copy is filled with the weights saved. Where a callable
             was saved: that callable, whose module must have the weights it had. Where
-            a string was saved: None, or a string to take in its place.
+            a string was saved: None, or a string to take in its place; one that names
+            a program (``"torchscript:…"``, ``"export:…"``) must be given again.
         preprocess : callable or tokenizer, default=None
             The one given to the extractor saved, if any.
         pooling : callable, default=None
@@ -537,7 +538,7 @@ class TorchFeatureExtractor(BridgeTransformer):
             dtype=dtype,
             how=How(
                 devices=_check_devices(self.device),
-                batch_size=self.batch_size,
+                batch_size=_check_batch_size("batch_size", self.batch_size),
                 precision=self.precision,
                 compile=bool(self.compile),
                 say=teller(label=type(self).__name__, verbose=self.verbose),
@@ -580,13 +581,14 @@ def _check_cache_key(name: str, value: Any) -> None:
         raise TypeError(msg)
 
 
-def _check_batch_size(name: str, value: Any) -> None:
-    if not (isinstance(value, str) and value == "auto"):
-        try:
-            check_positive_int(name, value)
-        except (TypeError, ValueError) as error:
-            msg = f"`{name}` must be an int of at least 1 or 'auto', got {value!r}."
-            raise type(error)(msg) from None
+def _check_batch_size(name: str, value: Any) -> int | Literal["auto"]:
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    try:
+        return check_positive_int(name, value)
+    except (TypeError, ValueError) as error:
+        msg = f"`{name}` must be an int of at least 1 or 'auto', got {value!r}."
+        raise type(error)(msg) from None
 
 
 def _check_compile(name: str, value: Any) -> None:

@@ -24,6 +24,7 @@ from sklearn_torch_bridge._rows import (
     SparseFeed,
     SubsetFeed,
     TensorFeed,
+    needs_mask,
     pinned,
     stack_items,
 )
@@ -38,7 +39,9 @@ from sklearn_torch_bridge.models._processors import (
 
 __all__ = ["made_up", "make_feed"]
 
-_THREE_AXES = 3
+_TWO_AXES, _THREE_AXES = 2, 3
+_DENSE = ("array", "tensor")
+_FIRST_ARGUMENTS = ("input", "src", "query")  # of the layers below
 _OF_SEQUENCES = (nn.GRU, nn.LSTM, nn.RNN, nn.MultiheadAttention)
 
 
@@ -61,6 +64,8 @@ def make_feed(
     feed: Feed
     of_rows = _row_preprocess(values, kind, given, loaded)
     if of_rows is not None:
+        if of_rows is stack_items and hasattr(first := _first(values), "ndim"):
+            _check_first_axis(loaded.module, first.ndim + 1)
         lengths_of = getattr(of_rows, "lengths", None)
         feed = RowFeed(
             values,
@@ -70,13 +75,15 @@ def make_feed(
             lengths=lengths_of(values) if lengths_of else None,
             even=getattr(of_rows, "even", False),
         )
-    elif kind == "ragged":
+    elif kind == "ragged" or (kind in _DENSE and needs_mask(loaded.module)):
         _check_first_axis(loaded.module, values[0].ndim + 1)
         feed = RaggedFeed(values, dtype, loaded.module, origin=origin)
     elif kind == "array":
         _check_first_axis(loaded.module, values.ndim)
         feed = _array_feed(values, dtype, estimator, loaded)
     elif kind == "columns":
+        for name in set(_FIRST_ARGUMENTS) & set(values.by_name):
+            _check_first_axis(loaded.module, values.by_name[name].ndim)
         feed = ColumnsFeed(values, dtype, loaded.module)
     elif kind == "sparse":
         feed = SparseFeed(values, dtype)
@@ -92,20 +99,33 @@ def _check_first_axis(module: nn.Module, ndim: int) -> None:
     It would mix the rows, without an error where there are as many rows as steps.
     """
     part = module
-    while type(part) is nn.Sequential and len(part):
+    while type(part) is nn.Sequential and len(part) and not _is_prepared(part):
         part = part[0]
-    named = type(part).__name__
+    named, is_prepared = type(part).__name__, _is_prepared(part)
     if type(part) is nn.TransformerEncoder and len(part.layers):
         part = part.layers[0]
     if type(part) is nn.TransformerEncoderLayer:
         part = part.self_attn
-    mixes = type(part) in _OF_SEQUENCES and not part.batch_first
-    if mixes and ndim == _THREE_AXES:
+    if type(part) not in _OF_SEQUENCES or is_prepared:
+        return
+    if ndim == _TWO_AXES:
+        msg = (
+            f"`X` must have an axis of steps between its rows and their features for "
+            f"a {named}, which would take the rows for steps. Give X[:, None], or "
+            "X[:, :, None]."
+        )
+        raise ValueError(msg)
+    if ndim == _THREE_AXES and not part.batch_first:
         msg = (
             f"`model` must have rows on the first axis: make its {named} with "
             "batch_first=True."
         )
         raise ValueError(msg)
+
+
+def _is_prepared(module: nn.Module) -> bool:
+    """Tell whether a hook may change what a module is given."""
+    return bool(vars(module)["_forward_pre_hooks"])
 
 
 def _array_feed(

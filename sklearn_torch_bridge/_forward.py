@@ -243,7 +243,7 @@ class _Run:
         if self.how.on_error == "raise" or isinstance(error, _NOT_OF_A_ROW):
             return False
         if not self.batches.split(rows):
-            error.__traceback__ = None  # it would hold the tensors of the forward
+            _forget_tracebacks(error)  # which would hold the tensors of the forward
             self.bad.append(BadRow(self.sink.caller_rows(rows), error))
         return True
 
@@ -274,6 +274,13 @@ class _Run:
         except BaseException:
             threads.end()
             raise
+
+
+def _forget_tracebacks(error: BaseException | None) -> None:
+    """Cut an error, and those that it came from, off the frames that they passed."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _is_short(error: Exception) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "even_rows",
     "find_wrong_rows",
     "find_wrong_texts",
+    "is_missing",
     "kind_of",
     "needs_preprocess",
 ]
@@ -44,6 +45,7 @@ Kind = Literal[
 
 _TWO_AXES = 2
 _NUMBERS = "biuf"
+_ARRAYS = (np.ndarray, torch.Tensor)
 _DOUBLE = 8  # bytes of the widest numbers that torch has
 
 
@@ -71,10 +73,10 @@ def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) ->
             "`batch_size` and `num_workers` are parameters of the estimator."
         )
         raise TypeError(msg)
-    if isinstance(X, np.ma.MaskedArray):
+    if np.ma.is_masked(X):
         msg = (
-            "`X` must have all its values, got a MaskedArray. Its mask would be lost; "
-            "call .filled(value) first."
+            "`X` must have all its values, but some are masked. The mask would be "
+            "lost; call .filled(value) first."
         )
         raise ConversionError(msg)
     countable = hasattr(X, "__len__") or hasattr(X, "__array__")
@@ -85,8 +87,8 @@ def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) ->
         )
         raise TypeError(msg)
     column = _single_column(X) if has_preprocess else _arrays_of(X)
-    if column is None:
-        return "array"
+    if column is None or (hasattr(X, "columns") and all(map(_is_plain, column))):
+        return "array"  # a frame of numbers, also where all are NaN
     return _kind_of_column(column, has_preprocess, takes_any)
 
 
@@ -101,13 +103,14 @@ def _check_dataset(X: Any) -> None:
 
 
 def _kind_of_column(column: Any, has_preprocess: bool, takes_any: bool) -> Kind:
-    first = next((item for item in column if not _is_missing(item)), None)
-    if isinstance(first, str) or (takes_any and _is_almost_text(first)):
+    first = next((item for item in column if not is_missing(item)), None)
+    all_missing = first is None and len(column) > 0
+    if isinstance(first, str):
         return "texts"
-    if first is None and len(column) and (has_preprocess or takes_any):
-        return "rows" if has_preprocess else "texts"  # all of them are missing
-    if has_preprocess and not isinstance(first, (int, float, np.number, type(None))):
+    if has_preprocess and (all_missing or not _is_number(first)):
         return "rows"
+    if takes_any and (all_missing or _is_almost_text(first)):
+        return "texts"
     if isinstance(first, tuple) and first and _is_example(first[0]):
         return "items"
     if _is_array(first):
@@ -135,6 +138,14 @@ def needs_preprocess(row: Any) -> str:
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number, type(None)))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
 def _is_almost_text(value: Any) -> bool:
     """Tell what users take for a text: bytes, and lists of words."""
     words = isinstance(value, (list, tuple)) and len(value) > 0
@@ -160,17 +171,37 @@ def even_rows(X: Any, *, forgiving: bool = False) -> tuple[Any, Indices]:
     Those are refused, unless `forgiving`.
     """
     rows = _arrays_of(X)
-    as_tensors = isinstance(next(row for row in rows if _is_array(row)), torch.Tensor)
-    kinds = torch.Tensor if as_tensors else (np.ndarray, torch.Tensor)
-    bad = np.flatnonzero([not isinstance(row, kinds) for row in rows])
+    model = next(row for row in rows if _is_array(row))
+    if isinstance(model, np.ndarray):
+        rows = [_as_numbers(row) if _is_list(row) else row for row in rows]
+    wrong = [_why_not_like(row, model) for row in rows]
+    bad = np.flatnonzero([reason is not None for reason in wrong])
     if len(bad) and not forgiving:
-        name, what = "tensors" if as_tensors else "arrays", _missing_or(rows[bad[0]])
-        msg = f"`X` must hold {name} in every row, but row {bad[0]} is {what}."
+        name = "tensors" if isinstance(model, torch.Tensor) else "arrays"
+        msg = f"`X` must hold {name} in every row, but row {bad[0]} {wrong[bad[0]]}."
         raise TypeError(msg)
-    good: list[Any] = [row for row in rows if isinstance(row, kinds)]
-    if as_tensors:
+    good = [row for row, reason in zip(rows, wrong, strict=True) if reason is None]
+    if isinstance(model, torch.Tensor):
         return torch.stack([tensor.detach() for tensor in good]), bad
     return np.stack([np.asarray(row) for row in good]), bad
+
+
+def _why_not_like(row: Any, model: Any) -> str | None:
+    """Say why a row does not stack with `model`; None if it does."""
+    if not isinstance(
+        row, torch.Tensor if isinstance(model, torch.Tensor) else _ARRAYS
+    ):
+        return f"is {_missing_or(row)}"
+    if row.shape != model.shape:
+        return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
+    return _why_not_numbers(row)
+
+
+def _why_not_numbers(row: Any) -> str | None:
+    is_tensor = isinstance(row, torch.Tensor)
+    if row.is_complex() if is_tensor else row.dtype.kind not in _NUMBERS:
+        return f"is of dtype {row.dtype}"
+    return "has masked values" if np.ma.is_masked(row) else None
 
 
 def check_even(X: Any) -> None:
@@ -214,6 +245,8 @@ def _of_one_kind(rows: list[Any], bad: Indices) -> list[Any]:
     if len(dtypes) < _TWO_AXES or all(dtype.is_floating_point for dtype in dtypes):
         return rows
     common = functools.reduce(torch.promote_types, dtypes)
+    if common.is_floating_point:
+        common = torch.float64  # which holds integers that a shorter float rounds
     return [
         _as_tensor(row).to(common) if fit else row
         for row, fit in zip(rows, fits, strict=True)
@@ -249,19 +282,29 @@ def _why_not_ragged(row: Any, rows: Sequence[Any]) -> str | None:
     model = next(one for one in rows if _is_array(one))
     if row.ndim == 0 or row.shape[1:] != model.shape[1:] or row.shape[0] == 0:
         return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
-    is_tensor = isinstance(row, torch.Tensor)
-    if row.is_complex() if is_tensor else row.dtype.kind not in _NUMBERS:
-        return f"is of dtype {row.dtype}"
-    finite = torch.isfinite(row) if is_tensor else np.isfinite(row)
-    return None if finite.all() else "has NaN or infinity"
+    reason = _why_not_numbers(row)
+    if reason is None and not _is_finite(row):
+        return "has NaN or infinity"
+    return reason
+
+
+def _is_finite(row: Any) -> bool:
+    if isinstance(row, torch.Tensor):
+        tiny = row.is_floating_point() and row.element_size() == 1  # has no isfinite
+        return bool(torch.isfinite(row.float() if tiny else row).all())
+    return bool(np.isfinite(row).all())
 
 
 def _missing_or(value: Any) -> str:
-    return "missing" if _is_missing(value) else f"a {type(value).__name__}"
+    return "missing" if is_missing(value) else f"a {type(value).__name__}"
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, torch.Tensor))
+    return isinstance(value, _ARRAYS)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or hasattr(value, "to_list")
 
 
 def as_files(names: Sequence[Any]) -> list[Any]:
@@ -274,7 +317,7 @@ def find_wrong_rows(rows: Sequence[Any]) -> tuple[Indices, str]:
     wrong: list[int] = []
     reason = ""
     for row, value in enumerate(rows):
-        if _is_missing(value):
+        if is_missing(value):
             why = "is missing"
         elif isinstance(value, os.PathLike) and not os.path.exists(value):  # noqa: PTH110 - any path-like object
             why = f"names a file that is not there: {os.fspath(value)!r}"
@@ -296,7 +339,7 @@ def as_texts(X: Any) -> list[str]:
     wrong = find_wrong_texts(X)
     if len(wrong):
         row, value = wrong[0], texts[wrong[0]]
-        missing = _is_missing(value)
+        missing = is_missing(value)
         msg = (
             f"`X` must hold str in every row, but row {row} is "
             f"{'missing: ' if missing else ''}{value!r}"
@@ -347,15 +390,18 @@ def _arrays_of(X: Any) -> Any:
     return [_as_numbers(entry) if type(entry) is list else entry for entry in column]
 
 
-def _as_numbers(entry: list[Any]) -> Any:
+def _as_numbers(entry: Any) -> Any:
+    """Make an array of a list of numbers, of which some may be missing."""
     try:
         array = np.asarray(entry)
-    except ValueError:  # lists of several lengths
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except (TypeError, ValueError):  # others, or lists of several lengths
         return entry
     return array if array.dtype.kind in _NUMBERS else entry
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Tell None, NaN and pandas' NA; NaN and NA do not equal themselves."""
     if value is None:
         return True

@@ -64,6 +64,7 @@ class Reader:
             self._takes_vectors
             and type(value) is torch.Tensor
             and value.ndim == _TWO_AXES
+            and not value.is_nested
             and value.shape[0] == self._n_rows
         ):
             self._found[0] = value
@@ -85,7 +86,10 @@ class Reader:
     def _read(self, reading: Reading, value: Any) -> torch.Tensor:
         hidden = select_output(value, reading.output)
         _check_tensor(hidden)
-        pooled = hidden if reading.pool is None else reading.pool(hidden, self._mask)
+        mask = self._mask
+        if hidden.is_nested:
+            hidden, mask = _padded(hidden)
+        pooled = hidden if reading.pool is None else reading.pool(hidden, mask)
         if type(pooled) is not torch.Tensor:
             _check_tensor(pooled)
         if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
@@ -124,6 +128,19 @@ def _check_tensor(value: Any) -> None:
             "Choose a tensor with `output`, or tap another `layer`."
         )
         raise TypeError(msg)
+
+
+def _padded(nested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give rows of several lengths as one tensor, with the mask of what is real.
+
+    Inside `torch.nn.TransformerEncoder` rows with padding are such tensors.
+    """
+    rows = nested.unbind()
+    lengths = torch.tensor([len(row) for row in rows], device=nested.device)
+    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    return padded, torch.arange(padded.shape[1], device=nested.device) < lengths[
+        :, None
+    ]
 
 
 def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:

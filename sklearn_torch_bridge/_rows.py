@@ -19,6 +19,7 @@ from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._types import Feed, Indices, Inputs, Preprocess, Rows
 
 __all__ = [
+    "MASKS",
     "ArrayFeed",
     "ColumnsFeed",
     "RaggedFeed",
@@ -26,6 +27,7 @@ __all__ = [
     "SparseFeed",
     "SubsetFeed",
     "TensorFeed",
+    "needs_mask",
     "pinned",
     "stack_items",
 ]
@@ -252,7 +254,7 @@ class RaggedFeed:
         lengths = torch.tensor([len(row) for row in given], device=padded.device)
         steps = torch.arange(padded.shape[1], device=padded.device)
         mask = steps < lengths[:, None]
-        given_mask = _MASKS[self._mask_name].make(mask)
+        given_mask = MASKS[self._mask_name].make(mask)
         return Inputs((padded,), {self._mask_name: given_mask}, mask)
 
 
@@ -265,26 +267,47 @@ class _Mask(NamedTuple):
 
 def _is_not_padding(mask: torch.Tensor) -> torch.Tensor:
     """Read a mask of torch's own layers: True, or -inf among floats, is padding."""
-    return ~mask if mask.dtype == torch.bool else mask == 0
+    if not mask.is_floating_point():
+        return mask == 0
+    return mask > torch.finfo(mask.dtype).min
 
 
 # What a forward may call its mask.
-_MASKS = {
+MASKS = {
     "attention_mask": _Mask(make=lambda mask: mask.long(), read=lambda mask: mask),
     "src_key_padding_mask": _Mask(make=torch.logical_not, read=_is_not_padding),
 }
 
 
+def needs_mask(model: nn.Module) -> bool:
+    """Tell whether a forward cannot be called without a mask."""
+    name = _mask_name(model)
+    if name is None:
+        return False
+    return _parameters(model)[name].default is inspect.Parameter.empty
+
+
 def _mask_name(model: nn.Module) -> str | None:
-    parameters = inspect.signature(model.forward).parameters
-    return next((name for name in _MASKS if name in parameters), None)
+    parameters = _parameters(model)
+    return next((name for name in MASKS if name in parameters), None)
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Give the parameters of a forward; none of scripted ones, which tell nothing."""
+    try:
+        return inspect.signature(model.forward).parameters
+    except ValueError:
+        return {}
 
 
 def _own(row: Any, dtype: torch.dtype) -> torch.Tensor:
     """Copy one row, floats in the model's dtype."""
     if isinstance(row, torch.Tensor):
         return _cast(row.detach().clone(), dtype)
-    return to_tensor(row, dtype=dtype)
+    try:
+        return to_tensor(row, dtype=dtype)
+    except ValueError as error:
+        raise _overflow(row.dtype, dtype) from error
 
 
 class RowFeed:
@@ -401,8 +424,8 @@ def _mask_among(kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """Find the mask among the arguments of a model, as one of what is real."""
     for name, given in kwargs.items():
         is_mask = isinstance(given, torch.Tensor) and given.ndim == _TWO_AXES
-        if name in _MASKS and is_mask:
-            return _MASKS[name].read(given)
+        if name in MASKS and is_mask:
+            return MASKS[name].read(given)
     return None
 
 
@@ -412,15 +435,18 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if not held.is_floating_point or held == dtype:
         return tensor
     cast = tensor.to(dtype)
-    narrower = torch.finfo(dtype).max < torch.finfo(held).max
-    if narrower and not torch.equal(cast.isfinite(), tensor.isfinite()):
-        raise _overflow(held, dtype)
+    if torch.finfo(dtype).max < torch.finfo(held).max:
+        lost = tensor.isfinite() & ~cast.isfinite()
+        lowest = torch.finfo(held).min  # what stands for -inf in a mask
+        if bool((lost & (tensor != lowest)).any()):
+            raise _overflow(held, dtype)
     return cast
 
 
 def _overflow(held: object, dtype: torch.dtype) -> ValueError:
     msg = (
-        f"`X` must fit the dtype of the model, {dtype}, but a value of {held} would "
-        "overflow. Scale `X`, or give the model in a wider dtype (`model.double()`)."
+        "`X`, or what `preprocess` makes of it, must fit the dtype of the model, "
+        f"{dtype}, but a value of {held} would overflow. Scale it, or give the model "
+        "in a wider dtype (`model.double()`)."
     )
     return ValueError(msg)

@@ -178,10 +178,9 @@ def _check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """See that what was not stored is given again, and nothing beside it."""
     for name, kind in config["again"].items():
         if given[name] is None:
-            msg = (
-                f"`{name}` must be given to `load` again: it was {kind}, and objects "
-                "are not stored."
-            )
+            is_program = str(kind).startswith(_PROGRAMS)
+            why = "a program to run" if is_program else "and objects are not stored"
+            msg = f"`{name}` must be given to `load` again: it was {kind}, {why}."
             raise ValueError(msg)
     for name in ("preprocess", "pooling"):
         if given[name] is not None and name not in config["again"]:

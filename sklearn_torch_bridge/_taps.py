@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -86,20 +86,9 @@ def taps(
         _part(module, name).register_forward_hook(partial(recorder.hear, calls))
         for name, calls in _by_module(module, inner).items()
     ]
-    # Inside, they would hand nested tensors to layers that a hook takes off the path
-    # that is made for those.
-    nesting = [
-        part
-        for part in module.modules()
-        if isinstance(part, nn.TransformerEncoder) and part.use_nested_tensor
-    ]
     try:
-        for part in nesting:
-            part.use_nested_tensor = False
         yield partial(_run_until_heard, module, recorder)
     finally:
-        for part in nesting:
-            part.use_nested_tensor = True
         for handle in handles:
             handle.remove()
 
@@ -162,10 +151,15 @@ def _run_to_the_end(module: nn.Module, record: Record, inputs: Inputs) -> None:
 
 def _run_until_heard(module: nn.Module, recorder: _Recorder, inputs: Inputs) -> None:
     recorder.begin()
-    with suppress(_StopForwardError):
+    try:
         output = module(*inputs.args, **inputs.kwargs)
-        if recorder.error is None:  # else the model has caught what should end it
+        if recorder.error is None:
             recorder.end(output)
+    except _StopForwardError:
+        pass
+    except Exception:  # perhaps of what the model made of our stop
+        if recorder.waiting and recorder.error is None:
+            raise
     error, recorder.error = recorder.error, None
     if error is not None:
         raise error from error.__cause__

@@ -78,12 +78,20 @@ def test_a_mask_in_the_words_of_torch_tells_real_tokens():
     Z = extractor.transform({"src": src, "src_key_padding_mask": padding})
     np.testing.assert_allclose(Z, extractor.transform(rows), rtol=1e-5, atol=1e-6)
 
-    def preprocess(rows):
-        mask = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)[: len(rows)]
-        return {"src": src[: len(rows)], "src_key_padding_mask": mask}
-
-    made = TorchFeatureExtractor(module, preprocess=preprocess).transform(rows)
+    floats = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)
+    made = extractor.transform({"src": src, "src_key_padding_mask": floats})
     np.testing.assert_allclose(made, Z, rtol=1e-5, atol=1e-6)
+
+
+def test_a_finite_bias_of_a_mask_is_no_padding():
+    class Biased(nn.Module):
+        def forward(self, x, src_key_padding_mask):
+            return x
+
+    mask = torch.tensor([[0.0, -0.5, -torch.inf, torch.finfo(torch.float32).min]])
+    X = {"x": torch.tensor([[[1.0], [3.0], [100.0], [100.0]]])}
+    Z = TorchFeatureExtractor(Biased()).transform(X | {"src_key_padding_mask": mask})
+    assert Z.tolist() == [[2.0]]
 
 
 def test_tensors_in_a_column_need_no_gradient():
@@ -144,12 +152,17 @@ def test_a_row_of_columns_that_is_not_finite(columns):
             r"one length, got \{'x': 2, 'y': 3\}",
         ),
         ({"x": np.ones((2, 3)), "z": np.ones(2)}, ValueError, "has the column 'z'"),
-        ({"x": [[1.0], [2.0, 3.0]]}, ValueError, "those of 'x' differ"),
-        ({"x": [torch.ones(1), torch.ones(2)]}, ValueError, "those of 'x' differ"),
+        ({"x": [[1.0], [2.0, 3.0]]}, ValueError, "column 'x' of `X` cannot"),
+        ({"x": [torch.ones(1), torch.ones(2)]}, ValueError, "column 'x' of `X` cannot"),
+        (
+            {"x": np.ma.masked_array(np.ones(2), [True, False])},
+            ValueError,
+            "column 'x' of `X` has masked",
+        ),
     ],
     ids=[
         *("none", "key", "texts", "number", "lengths", "unknown", "ragged"),
-        "ragged tensors",
+        *("ragged tensors", "masked"),
     ],
 )
 def test_columns_that_cannot_be_used_are_named(X, error, match):

@@ -5,6 +5,7 @@ Each compilation takes seconds, so tests share what they compile where they can.
 
 import gc
 import threading
+import warnings
 import weakref
 
 import numpy as np
@@ -13,7 +14,12 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_torch_bridge import ForwardError, TorchFeatureExtractor, _compile
+from sklearn_torch_bridge import (
+    BadRowWarning,
+    ForwardError,
+    TorchFeatureExtractor,
+    _compile,
+)
 from sklearn_torch_bridge._compile import compiled, twice
 from sklearn_torch_bridge._compiler import distance
 from sklearn_torch_bridge._errors import LayerNotRunError, NotCompiledError
@@ -138,6 +144,13 @@ def test_layers_are_heard_as_they_were_and_the_rest_is_not_run():
     assert torch.equal(images, untouched)
 
 
+def test_the_output_is_heard_beside_a_layer():
+    model = mlp().eval()
+    (heard,) = run(model, rows(8), layers=("first", ""))
+    assert_close(heard["first"], model.first, rows(8))
+    assert_close(heard[""], model, rows(8))
+
+
 def test_a_layer_that_does_not_run_is_named_before_anything_is_compiled():
     model, ear = nn.Sequential(mlp()), Ear()
     model[0].forward = model[0].first.forward
@@ -176,18 +189,39 @@ def test_autocast_is_part_of_the_code():
     assert ear.compiled == 2
 
 
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of scripting
+        return torch.jit.script(nn.Linear(3, 3))
+
+
 @pytest.mark.parametrize(
     ("model", "match"),
     [
         (Stateful().eval(), "had to be compiled again and again"),
         (Failing(9), "PyTorch cannot compile it"),
-        (torch.compile(mlp(), backend="eager"), "cannot be copied"),
+        (torch.compile(mlp(), backend="eager"), "is scripted or compiled already"),
+        (nn.Sequential(scripted(), nn.ReLU()), "is scripted or compiled already"),
     ],
-    ids=["changes itself", "looks at values", "is compiled already"],
+    ids=["changes itself", "looks at values", "is compiled already", "is scripted"],
 )
 def test_a_model_that_cannot_be_compiled_is_an_error_that_says_what_to_do(model, match):
     with pytest.raises(NotCompiledError, match=rf"`compile` must be False.*{match}"):
         run(model, rows(8, width=3))
+
+
+def test_a_batch_that_the_model_cannot_take_is_no_fault_of_the_code():
+    model, ear = mlp().eval(), Ear()
+    first, _ = run(model, rows(8), rows(9), say=ear)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run(model, rows(8, width=7), say=ear)
+    (again,) = run(model, rows(8), say=ear)
+    assert torch.equal(first[""], again[""])
+    assert ear.compiled == 1
+    extractor = TorchFeatureExtractor(model, compile=True, on_error="nan")
+    with pytest.warns(BadRowWarning, match="row 1 of"):
+        Z = extractor.transform([np.ones(4), np.ones(5), np.ones(4)])
+    assert np.isnan(Z).any(1).tolist() == [False, True, False]
 
 
 def test_code_that_computes_something_else_is_refused(monkeypatch):

@@ -1,3 +1,4 @@
+import functools
 import threading
 
 import numpy as np
@@ -389,6 +390,16 @@ def test_rows_on_another_axis_are_refused_where_torch_says_so():
     with pytest.raises(ValueError, match="its TransformerEncoder with batch_first"):
         TorchFeatureExtractor(encoder).transform(X)
     gru = nn.GRU(8, 6, batch_first=True)
+    for module in (gru, step, nn.MultiheadAttention(8, 2)):
+        with pytest.raises(ValueError, match="must have an axis of steps between"):
+            TorchFeatureExtractor(module, output=0).transform(X[0])
+    turned = nn.GRU(8, 6)
+    for rows in ({"input": X}, TensorDataset(torch.tensor(X))):
+        with pytest.raises(ValueError, match="with batch_first=True"):
+            TorchFeatureExtractor(turned, output=0).transform(rows)
+    turned.register_forward_pre_hook(lambda _, given: (given[0].transpose(0, 1),))
+    pooled = TorchFeatureExtractor(turned, output=0, pooling=lambda h, _: h.mean(0))
+    assert pooled.transform(X).shape == (3, 6)
     Z = TorchFeatureExtractor(gru, output=0).transform(X)
     np.testing.assert_allclose(Z[:1], gru(torch.tensor(X[:1]))[0].mean(1).detach())
 
@@ -465,10 +476,37 @@ def make_mlp():
     return mlp()
 
 
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
+def test_a_batch_size_may_be_an_integer_of_numpy(X, dtype):
+    extractor = TorchFeatureExtractor(mlp(), num_workers=1)
+    size = np.dtype(dtype).type(2)
+    many = np.repeat(X, 200, axis=0)
+    expected = extractor.transform(many)
+    extractor.set_params(batch_size=size)
+    np.testing.assert_allclose(extractor.transform(many), expected, **SAME)
+
+
 @pytest.mark.parametrize("model", [lambda x: x, nn.Linear, nn.ReLU().forward])
 def test_a_callable_that_wants_arguments_makes_no_model(model, X):
     with pytest.raises(TypeError, match="without being given anything: missing a req"):
         TorchFeatureExtractor(model).transform(X)
+
+
+def test_a_callable_may_fill_in_what_another_wants(X):
+    def build(width):
+        return nn.Linear(4, width)
+
+    @functools.wraps(build)
+    def filled():
+        return build(2)
+
+    assert TorchFeatureExtractor(filled).transform(X).shape == (len(X), 2)
+
+    def broken():
+        return nn.Linear("four", 2)
+
+    with pytest.raises(TypeError, match="empty"):
+        TorchFeatureExtractor(broken).transform(X)
 
 
 def test_a_callable_is_loaded_once_and_shared_by_clones(X):

@@ -11,9 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_torch_bridge import BadRowWarning, ForwardError, TorchFeatureExtractor
+from sklearn_torch_bridge import (
+    BadRowWarning,
+    ForwardError,
+    TorchFeatureExtractor,
+    precompute,
+)
 from tests.models import Counting, Doubling, Failing, Returning, Tally, Tokens, mlp
 
 SAME = {"rtol": 1e-5, "atol": 1e-5}
@@ -356,13 +365,47 @@ def test_padding_never_changes_a_row(rng, module, make, pooling):
     rows = [make(row) for row in ragged(rng)]
     extractor = TorchFeatureExtractor(module, pooling=pooling, batch_size=5)
     Z = extractor.fit_transform(rows)
-    filler = make(np.ones((9, 4), np.float32))  # makes even a pair of rows ragged
-    alone = [extractor.transform([row, filler])[0] for row in rows]
+    alone = [extractor.transform([row])[0] for row in rows]  # of one length: no list
     by_hand = TorchFeatureExtractor(module.inner, pooling=pooling)
     np.testing.assert_allclose(Z, alone, **SAME)
     np.testing.assert_allclose(
         Z, [by_hand.transform(row[None])[0] for row in rows], **SAME
     )
+
+
+class Summing(nn.Module):
+    """Has a layer behind an encoder, which sees what stands in padded places."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x, src_key_padding_mask):
+        hidden = self.encoder(x, src_key_padding_mask=src_key_padding_mask)
+        return self.head(hidden.sum(1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own
+@pytest.mark.parametrize(
+    "layer", ["encoder.layers.0", "encoder.layers.1.linear1", "encoder.layers.1.norm2"]
+)
+def test_layers_of_torchs_encoder_are_read_from_ragged_rows(rng, layer, cache):
+    model, rows = Summing().eval(), ragged(rng)
+    extractor = TorchFeatureExtractor(model, layer=layer)
+    Z = extractor.transform(rows)
+    alone = np.vstack([extractor.transform([row]) for row in rows])
+    np.testing.assert_allclose(Z, alone, **SAME)
+    expected = TorchFeatureExtractor(model).transform(rows)
+    for also in ("head", ["head", layer]):
+        found = TorchFeatureExtractor(model, layer=also).transform(rows)[:, :3]
+        np.testing.assert_allclose(found, expected, **SAME)
+    kept = TorchFeatureExtractor(model, cache=cache)
+    grid = {"torchfeatureextractor__layer": [None, layer]}
+    precompute(GridSearchCV(make_pipeline(kept, Ridge()), grid), rows)
+    np.testing.assert_allclose(kept.transform(rows), expected, **SAME)
 
 
 def test_rows_are_not_padded_for_a_model_without_a_mask(rng):
@@ -388,6 +431,30 @@ def test_even_rows_that_are_none_are_bad_rows(make, dress):
         Z = extractor.transform(dress(rows))
     nan = [np.nan, np.nan]
     np.testing.assert_array_equal(Z, [[1, 2], nan, [3, 4], nan, nan])
+
+
+def test_an_integer_result_has_no_place_for_a_bad_row():
+    X = np.array([[1.0, 2.0], [np.nan, 0.0]])
+    model = Returning(lambda x: x.argmax(1))
+    extractor = TorchFeatureExtractor(model, dtype=None, on_error="nan")
+    with pytest.raises(
+        ValueError, match=r"model gives int64\. Ask for dtype='float64'"
+    ):
+        extractor.transform(X)
+
+
+def test_the_entries_of_a_column_are_one_feature_in():
+    frame = pd.DataFrame({"q": [np.ones(4)] * 3, "n": [1.0, 2.0, 3.0]})
+    extractor = TorchFeatureExtractor(nn.Linear(4, 2)).set_output(transform="pandas")
+    columns = ColumnTransformer([("v", extractor, ["q"]), ("p", "passthrough", ["n"])])
+    columns.set_output(transform="pandas").fit(frame)
+    assert columns.transform(frame).shape == (3, 3)
+    assert len(columns.get_feature_names_out()) == 3
+    assert columns.named_transformers_["v"].feature_names_in_.tolist() == ["q"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        columns.named_transformers_["v"].transform(
+            frame[["q"]].rename(columns=str.upper)
+        )
 
 
 def test_a_fitted_extractor_knows_what_bad_rows_become(tmp_path):

@@ -9,6 +9,7 @@ from sklearn_torch_bridge._inputs import (
     as_ragged,
     as_texts,
     distinct_texts,
+    even_rows,
     kind_of,
 )
 
@@ -76,8 +77,42 @@ def test_what_is_no_text_is_named_where_a_model_takes_texts(X):
         as_texts(X)
 
 
-def test_a_preprocess_gets_rows_that_are_all_missing():
-    assert kind_of([None, None], has_preprocess=True) == "rows"
+@pytest.mark.parametrize("X", [[None, None], [b"a"], [["a", "b"]]], ids=str)
+def test_a_preprocess_gets_rows_of_any_kind(X):
+    assert kind_of(X, has_preprocess=True, takes_any=True) == "rows"
+
+
+@pytest.mark.parametrize("values", [[1.0, np.nan], [np.nan, np.nan]], ids=str)
+def test_a_column_of_numbers_is_one_also_where_all_are_missing(values):
+    frame = pd.DataFrame({"a": values})
+    assert kind_of(frame, has_preprocess=True) == "array"
+    assert kind_of(frame, takes_any=True) == "array"
+
+
+def test_lists_among_arrays_are_rows_like_them():
+    given = [np.ones(2), [3, 4.0], pd.Series([5, 6]), (7, None)]
+    rows, bad = even_rows(given)
+    np.testing.assert_array_equal(rows, [[1, 1], [3, 4], [5, 6], [7, np.nan]])
+    assert len(bad) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (None, "row 1 is missing"),
+        ("a", "row 1 is a str"),
+        ([1.0, 2.0, 3.0], r"row 1 has shape \(3,\), and another \(2,\)"),
+        (np.array(["a", "b"]), "row 1 is of dtype <U1"),
+        (np.ones(2) * 1j, "row 1 is of dtype complex128"),
+        (np.ma.masked_array([1.0, 2.0], [True, False]), "row 1 has masked values"),
+    ],
+    ids=["missing", "text", "length", "str", "complex", "masked"],
+)
+def test_a_row_that_does_not_stack_with_the_others_is_named(row, words):
+    with pytest.raises(TypeError, match=words):
+        even_rows([np.ones(2), row])
+    rows, bad = even_rows([np.ones(2), row], forgiving=True)
+    assert (rows.tolist(), bad.tolist()) == ([[1, 1]], [1])
 
 
 @pytest.mark.parametrize("X", ["text", b"text", 3, iter("ab"), None], ids=str)
@@ -157,9 +192,11 @@ def test_a_frame_before_fit_is_no_reason_to_warn():
 def test_ragged_rows_have_one_dtype_whoever_shares_their_batch(make):
     some = [make([1, 2, 3]), make([0.5, 0.75])]
     rows, _ = as_ragged(some)
-    floats = torch.as_tensor(some[1]).dtype
-    assert {row.dtype for row in rows} == {torch.promote_types(torch.int64, floats)}
-    assert rows[0].tolist() == [1, 2, 3]
+    assert {row.dtype for row in rows} == {torch.float64}
+    assert [row.tolist() for row in rows] == [[1, 2, 3], [0.5, 0.75]]
+    half = torch.tensor([0.5], dtype=torch.float16)
+    large, _ = as_ragged([make([2**24 + 1, 70_000]), half])
+    assert large[0].tolist() == [2**24 + 1, 70_000]
     narrow = [make([1.0, 2.0]), make([3.0])]
     assert as_ragged(narrow)[0][0] is narrow[0]
 

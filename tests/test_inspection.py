@@ -305,6 +305,39 @@ class TestEmbedding:
         assert display.ax_.get_legend() is None
         assert len(display.figure_.axes) == 2
 
+    def test_names_are_shown_as_they_are(self, rng):
+        y = pd.Series(np.repeat(["_a", "b$^$", "$c$"], 10), name="$^$")
+        display = EmbeddingDisplay.from_embeddings(rng.normal(size=(30, 3)), y).plot()
+        legend = display.ax_.get_legend()
+        words = [text.get_text() for text in legend.get_texts()]
+        assert words == ["$c$ (10)", " _a (10)", "b$^$ (10)"]
+        display.figure_.draw_without_rendering()
+        assert not legend.get_title().get_parse_math()
+
+    def test_points_that_are_all_one_have_no_shares(self):
+        with pytest.warns(RuntimeWarning, match="invalid value"):  # scikit-learn's
+            display = EmbeddingDisplay.from_embeddings(np.ones((5, 3)))
+        assert display.plot().ax_.get_xlabel() == "PCA 1"
+
+    def test_labels_of_several_kinds_are_classes(self, rng):
+        Z = rng.normal(size=(4, 3))
+        display = EmbeddingDisplay.from_embeddings(Z, [1, "a", 1, "b"]).plot()
+        words = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+        assert words == ["1 (2)", "a (1)", "b (1)"]
+
+    @pytest.mark.parametrize(
+        "y",
+        [["a", None, "b"], [0.5, np.nan, 0.1], pd.Series(["a", pd.NA, "b"])],
+        ids=str,
+    )
+    def test_a_label_that_is_missing_is_named(self, rng, y):
+        with pytest.raises(ValueError, match=r"`y` must have a value .* but row 1 has"):
+            EmbeddingDisplay.from_embeddings(rng.normal(size=(3, 3)), y)
+
+    def test_one_column_is_no_plane(self, rng):
+        with pytest.raises(ValueError, match="`Z` must have at least 2 columns"):
+            EmbeddingDisplay.from_embeddings(rng.normal(size=(3, 1)))
+
     def test_labels_of_another_length_are_an_error(self, rng):
         with pytest.raises(ValueError, match=r"inconsistent numbers of samples"):
             EmbeddingDisplay.from_embeddings(rng.normal(size=(9, 3)), [0, 1])
@@ -474,6 +507,11 @@ class TestDrawing:
             assert_words_are_whole_and_apart(ax)
         left, right = (ax.get_tightbbox() for ax in axes)
         assert left.x1 <= right.x0 + 1
+
+    def test_names_with_signs_of_formulas_are_words(self, kind):
+        display = displays([f"a$^$ {name}" for name in SHORT])[kind].plot()
+        display.figure_.draw_without_rendering()
+        assert_words_are_whole_and_apart(display.ax_)
 
     def test_on_given_axes(self, kind):
         figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")

@@ -54,8 +54,13 @@ def test_a_tensor_that_the_models_dtype_cannot_hold_is_an_error(held, dtype, val
     feed = TensorFeed(torch.full((3, 1), value, dtype=held), dtype)
     with pytest.raises(ValueError, match=f"{dtype}, but a value of {held} would over"):
         feed.batch(slice(0, 2))
-    infinite = TensorFeed(torch.full((3, 1), torch.inf, dtype=held), dtype)
-    assert infinite.batch(slice(0, 2)).args[0].tolist() == [[torch.inf]] * 2
+    for mask in (-torch.inf, torch.finfo(held).min):
+        (cast,) = (
+            TensorFeed(torch.full((2, 1), mask, dtype=held), dtype)
+            .batch(slice(0, 2))
+            .args
+        )
+        assert cast.tolist() == [[-torch.inf]] * 2
 
 
 def test_memory_serves_the_next_batch_unless_somebody_keeps_the_last():

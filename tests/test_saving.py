@@ -623,7 +623,9 @@ def test_forged_settings_name_no_program(folder, model):
 
 def test_a_string_that_names_a_program_is_given_again(folder):
     saved(folder, "torchscript:model.pt")
-    with pytest.raises(ValueError, match="`model` must be given to `load` again"):
+    with pytest.raises(
+        ValueError, match=r"`model` must be given to `load` again.* a program to run"
+    ):
         LOAD(folder)
     assert LOAD(folder, "torchscript:model.pt").model == "torchscript:model.pt"
 

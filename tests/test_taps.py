@@ -211,23 +211,18 @@ def test_a_model_that_catches_all_does_not_hide_an_error():
         run(ONE)
 
 
-def encoder():
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    return nn.TransformerEncoder(layer, 2).eval()
+class Renaming(Stubborn):
+    """Makes another error of whatever ends its first layer."""
+
+    def forward(self, x):
+        try:
+            return self.first(x)
+        except BaseException as error:
+            msg = "the first layer failed"
+            raise ValueError(msg) from error
 
 
-@pytest.mark.parametrize(
-    "layer", ["layers.0", "layers.1", "layers.0.linear1", "layers.1.norm2"]
-)
-def test_layers_of_an_encoder_get_padded_tensors(layer):
-    module = encoder()
-    x = torch.randn(2, 5, 8)
-    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
-    inputs = Inputs((x,), {"src_key_padding_mask": mask})
-    with torch.inference_mode():
-        value = listen(module, (layer,), inputs)[layer]
-        alone = listen(module, (layer,), Inputs((x[1:, :3],)))[layer]
-    assert not value.is_nested
-    torch.testing.assert_close(value[1:, :3], alone)
-    assert module.use_nested_tensor
+def test_another_error_made_of_our_stop_does_not_hide_what_was_heard():
+    assert listen(Renaming(), ("first",))["first"].item() == 2
+    with pytest.raises(ValueError, match="the first layer failed"):
+        listen(nn.Sequential(Renaming(), Times(2)), ("1",), Inputs((None,)))

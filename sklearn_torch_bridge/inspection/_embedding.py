@@ -11,6 +11,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
 from sklearn_torch_bridge._convert import to_numpy
+from sklearn_torch_bridge._inputs import is_missing
 from sklearn_torch_bridge.inspection._style import (
     COLORS,
     GREY,
@@ -134,9 +135,13 @@ class EmbeddingDisplay:
         Raises
         ------
         ValueError
-            If the projection gives fewer than two columns, or `y` has another length.
+            If there are fewer than two columns, or `y` has another length or a missing
+            value.
         """
         rows = check_rows("Z", Z, min_rows=2)
+        if projection is None and rows.shape[1] < _AXES:
+            msg = f"`Z` must have at least 2 columns, got shape {rows.shape}."
+            raise ValueError(msg)
         fitted = PCA(_AXES, random_state=0) if projection is None else clone(projection)
         points = np.asarray(fitted.fit_transform(rows))
         if points.ndim != _AXES or points.shape[1] < _AXES:
@@ -176,7 +181,8 @@ class EmbeddingDisplay:
             drawn = ax.scatter(
                 *self.points.T, s=size, c=self.labels, cmap="cividis", linewidths=0
             )
-            ax.figure.colorbar(drawn, ax=ax, label=self.label_name)
+            bar = ax.figure.colorbar(drawn, ax=ax)
+            bar.set_label(self.label_name, parse_math=False)
         else:
             self._plot_classes(ax, size)
         for axis, position in (("x", 0), ("y", 1)):
@@ -187,8 +193,9 @@ class EmbeddingDisplay:
 
     def _plot_classes(self, ax: Any, size: float) -> None:
         letters = min(_LONGEST, letters_for(ax, "y"))
+        drawn, names = [], []
         for name, members, color, marker in _styled_classes(self.labels, letters):
-            ax.scatter(
+            marks = ax.scatter(
                 *self.points[members].T,
                 s=size,
                 c=color,
@@ -196,10 +203,14 @@ class EmbeddingDisplay:
                 alpha=0.8,
                 linewidths=0.3,
                 edgecolors="white",
-                label=f"{name} ({members.sum():,})",
             )
+            drawn.append(marks)
+            # matplotlib leaves out what begins with an underscore.
+            names.append(f"{' ' * name.startswith('_')}{name} ({members.sum():,})")
         # Beside the points, which it would cover otherwise.
         legend = ax.legend(
+            drawn,
+            names,
             title=self.label_name,
             alignment="left",
             loc="upper left",
@@ -209,11 +220,13 @@ class EmbeddingDisplay:
         )
         for handle in legend.legend_handles:
             handle.set_sizes([30.0])
+        for text in (*legend.get_texts(), legend.get_title()):
+            text.set_parse_math(False)
 
     def _axis_name(self, position: int) -> str:
         name = f"{self.projection_name} {position + 1}"
-        if self.explained is None:
-            return name
+        if self.explained is None or not np.isfinite(self.explained).all():
+            return name  # points that are all one have no variance
         return f"{name} ({self.explained[position]:.1%} of variance)"
 
 
@@ -224,6 +237,15 @@ def _check_labels(y: Any, rows: NDArray[Any]) -> NDArray[Any] | None:
         to_numpy(y) if isinstance(y, torch.Tensor) else np.asarray(y)
     )
     check_consistent_length(rows, labels)
+    missing = [row for row, label in enumerate(labels) if is_missing(label)]
+    if missing:
+        msg = (
+            f"`y` must have a value for every row, but row {missing[0]} has none. "
+            "Leave such rows out, or name them."
+        )
+        raise ValueError(msg)
+    if labels.dtype == object and len({type(label) for label in labels}) > 1:
+        labels = np.array([str(label) for label in labels])
     return labels
 
 

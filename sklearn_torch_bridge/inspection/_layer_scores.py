@@ -218,7 +218,7 @@ class LayerScoreDisplay:
         best = self.layers.index(self.best_layer)
         name = short_names(self.layers, letters_for(ax, "y"))[best]
         title = f"best: {name}, {self.mean[best]:.3g}"
-        ax.set_title(title, loc="left", fontsize=10)
+        ax.set_title(title, loc="left", fontsize=10, parse_math=False)
         ax.set_xlabel(f"{self.score_name}\n(mean ± std; dots: folds)")
         name_ticks(ax, "y", self.layers)  # in the room that the other words leave
         points = room(ax, "y", n_layers)

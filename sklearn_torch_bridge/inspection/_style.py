@@ -126,9 +126,10 @@ def name_ticks(ax: Any, axis: str, names: Sequence[str]) -> None:
     ticks = ax.set_xticks if axis == "x" else ax.set_yticks
     rotation = 90 if axis == "x" else 0
     short = short_names(names, letters_for(ax, axis))
-    ticks(range(len(names)), short, fontsize=_LARGEST, rotation=rotation)
+    style = {"rotation": rotation, "parse_math": False}  # a "$" is one
+    ticks(range(len(names)), short, fontsize=_LARGEST, **style)
     points = room(ax, axis, len(names))
     # Where even the smallest letters would overlap, only some are named.
     step = max(1, int(-(-_SMALLEST * _LINE // points)))
     size = min(_LARGEST, max(_SMALLEST, points * step / _LINE))
-    ticks(range(0, len(names), step), short[::step], fontsize=size, rotation=rotation)
+    ticks(range(0, len(names), step), short[::step], fontsize=size, **style)

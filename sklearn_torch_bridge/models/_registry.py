@@ -155,7 +155,9 @@ def register(
     ----------
     prefix : str
         What stands before the colon, an identifier. One that is registered already is
-        replaced, for what was not loaded yet.
+        replaced, for what was not loaded yet. It is known to this process alone: where
+        others load the model (``n_jobs`` with processes, a pickle opened elsewhere),
+        register it in a module that they import, or give the callable as `model`.
     loader : callable
         Takes the name behind the colon and returns a module, or a `LoadedModel` with
         what the module brings along. It is called at first use, once per process.
@@ -182,7 +184,7 @@ def register(
     >>> TorchFeatureExtractor("tiny:3").transform(np.ones((1, 2))).shape
     (1, 3)
     """
-    if not prefix.isidentifier():
+    if not str(prefix).isidentifier():
         msg = f"`prefix` must be an identifier, got {prefix!r}."
         raise ValueError(msg)
     with _LOCK:
@@ -287,6 +289,8 @@ def _split(model: str) -> tuple[_Library, str]:
     if not colon or prefix not in _LIBRARIES or not name:
         known = ", ".join(f"'{key}:{one.what}'" for key, one in _LIBRARIES.items())
         msg = f"`model`, where it is a string, must be one of {known}, got {model!r}."
+        if colon and prefix.isidentifier() and name:
+            msg += f" {prefix!r} would have to be registered, in each process."
         raise ValueError(msg)
     return _LIBRARIES[prefix], name
 
@@ -309,13 +313,23 @@ def _load_string(model: str) -> LoadedModel:
 def _call(model: Callable[[], Any]) -> nn.Module:
     what = "`model`, where it is a callable,"
     try:
-        inspect.signature(model).bind()
-    except TypeError as error:
-        msg = f"{what} must return a module without being given anything: {error}."
+        made = model()
+    except TypeError:
+        reason = _why_not_callable(model)
+        if not reason:
+            raise
+        msg = f"{what} must return a module without being given anything: {reason}."
         raise TypeError(msg) from None
-    except ValueError:  # some of C have no signature
-        pass
-    return _checked(model(), what)
+    return _checked(made, what)
+
+
+def _why_not_callable(model: Callable[..., Any]) -> str:
+    """Say what arguments are missing; nothing if none are, or nobody knows."""
+    try:
+        inspect.signature(model).bind()
+    except (TypeError, ValueError) as error:
+        return str(error) if isinstance(error, TypeError) else ""
+    return ""
 
 
 def _checked(made: Any, what: str) -> nn.Module:
