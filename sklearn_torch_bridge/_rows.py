@@ -288,6 +288,11 @@ def needs_mask(model: nn.Module) -> bool:
 
 
 def _mask_name(model: nn.Module) -> str | None:
+    # Asked at each call: a signature takes a tenth of what one row costs.
+    code: Any = getattr(model.forward, "__code__", None)
+    takes_any = code is None or bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    if not takes_any and MASKS.keys().isdisjoint(code.co_varnames):
+        return None
     parameters = _parameters(model)
     return next((name for name in MASKS if name in parameters), None)
 
