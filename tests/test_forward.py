@@ -3,6 +3,7 @@
 import signal
 import threading
 import warnings
+import weakref
 from functools import partial
 
 import numpy as np
@@ -431,6 +432,31 @@ def test_even_rows_that_are_none_are_bad_rows(make, dress):
         Z = extractor.transform(dress(rows))
     nan = [np.nan, np.nan]
     np.testing.assert_array_equal(Z, [[1, 2], nan, [3, 4], nan, nan])
+
+
+def test_a_bad_row_holds_no_tensor_of_its_forward():
+    alive = []
+
+    class Picky(nn.Module):
+        def forward(self, x):
+            hidden = x * 2
+            alive.append(weakref.ref(hidden))
+            if x.min() < 0:
+                msg = "below zero"
+                raise ArithmeticError(msg)
+            return hidden
+
+    def preprocess(rows):
+        assert not any(ref() is not None for ref in alive)
+        return torch.tensor(np.array(rows), dtype=torch.float32)
+
+    X = np.array([[1.0], [-1.0], [-2.0], [3.0]])
+    extractor = TorchFeatureExtractor(
+        Picky(), preprocess=preprocess, batch_size=1, on_error="nan"
+    )
+    with pytest.warns(BadRowWarning, match="rows 1 to 2 of .* below zero"):
+        Z = extractor.transform(X)
+    np.testing.assert_array_equal(Z, [[2], [np.nan], [np.nan], [6]])
 
 
 def test_an_integer_result_has_no_place_for_a_bad_row():
