@@ -11,17 +11,16 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
+from sklearn_torch_bridge._array_rows import as_ragged, even_rows
 from sklearn_torch_bridge._collections import Columns, Items, as_columns
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._inputs import (
     Kind,
     as_files,
-    as_ragged,
     as_rows,
     as_texts,
     check_even,
     distinct_texts,
-    even_rows,
     find_wrong_rows,
     find_wrong_texts,
     kind_of,

@@ -1,6 +1,5 @@
 """Any `X` as rows: what it is, and its entries one by one."""
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,19 @@ from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._types import Indices
 
 __all__ = [
+    "ARRAYS",
+    "NUMBERS",
     "Kind",
+    "arrays_of",
     "as_files",
-    "as_ragged",
+    "as_numbers",
     "as_rows",
     "as_texts",
     "check_even",
     "distinct_texts",
-    "even_rows",
     "find_wrong_rows",
     "find_wrong_texts",
+    "is_array",
     "is_missing",
     "kind_of",
     "needs_preprocess",
@@ -44,9 +46,8 @@ Kind = Literal[
 ]
 
 _TWO_AXES = 2
-_NUMBERS = "biuf"
-_ARRAYS = (np.ndarray, torch.Tensor)
-_DOUBLE = 8  # bytes of the widest numbers that torch has
+NUMBERS = "biuf"
+ARRAYS = (np.ndarray, torch.Tensor)
 
 
 def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) -> Kind:
@@ -86,8 +87,8 @@ def kind_of(X: Any, *, has_preprocess: bool = False, takes_any: bool = False) ->
             f"row, got {type(X).__name__}."
         )
         raise TypeError(msg)
-    column = _single_column(X) if has_preprocess else _arrays_of(X)
-    if column is None or (hasattr(X, "columns") and all(map(_is_plain, column))):
+    column = _single_column(X) if has_preprocess else arrays_of(X)
+    if column is None or (hasattr(X, "columns") and all(map(_is_number, column))):
         return "array"  # a frame of numbers, also where all are NaN
     return _kind_of_column(column, has_preprocess, takes_any)
 
@@ -113,7 +114,7 @@ def _kind_of_column(column: Any, has_preprocess: bool, takes_any: bool) -> Kind:
         return "texts"
     if isinstance(first, tuple) and first and _is_example(first[0]):
         return "items"
-    if _is_array(first):
+    if is_array(first):
         return _kind_of_arrays(column, takes_any)
     is_foreign = _is_foreign(first)
     if is_foreign and not takes_any:
@@ -123,7 +124,7 @@ def _kind_of_column(column: Any, has_preprocess: bool, takes_any: bool) -> Kind:
 
 def _kind_of_arrays(column: Any, takes_any: bool) -> Kind:
     """Tell arrays of one shape, of different lengths, and otherwise different."""
-    shapes = {tuple(row.shape) for row in column if _is_array(row)}
+    shapes = {tuple(row.shape) for row in column if is_array(row)}
     if len(shapes) == 1:
         return "arrays"
     alike = len({shape[1:] for shape in shapes}) == 1
@@ -139,11 +140,7 @@ def needs_preprocess(row: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number, type(None)))
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, (int, float, np.number))
 
 
 def _is_almost_text(value: Any) -> bool:
@@ -154,7 +151,7 @@ def _is_almost_text(value: Any) -> bool:
 
 def _is_example(value: Any) -> bool:
     """Tell the first entry of what a Dataset gives: an input with its target."""
-    return (_is_array(value) and value.ndim > 0) or (
+    return (is_array(value) and value.ndim > 0) or (
         _is_foreign(value) and not isinstance(value, Mapping)
     )
 
@@ -163,45 +160,6 @@ def as_rows(X: Any) -> list[Any]:
     """Return the entries of a list, a Series, an array or a frame of one column."""
     column = _single_column(X)
     return list(X if column is None else column)
-
-
-def even_rows(X: Any, *, forgiving: bool = False) -> tuple[Any, Indices]:
-    """Put rows that are arrays or tensors of one shape into one; tell which are none.
-
-    Those are refused, unless `forgiving`.
-    """
-    rows = _arrays_of(X)
-    model = next(row for row in rows if _is_array(row))
-    if isinstance(model, np.ndarray):
-        rows = [_as_numbers(row) if _is_list(row) else row for row in rows]
-    wrong = [_why_not_like(row, model) for row in rows]
-    bad = np.flatnonzero([reason is not None for reason in wrong])
-    if len(bad) and not forgiving:
-        name = "tensors" if isinstance(model, torch.Tensor) else "arrays"
-        msg = f"`X` must hold {name} in every row, but row {bad[0]} {wrong[bad[0]]}."
-        raise TypeError(msg)
-    good = [row for row, reason in zip(rows, wrong, strict=True) if reason is None]
-    if isinstance(model, torch.Tensor):
-        return torch.stack([tensor.detach() for tensor in good]), bad
-    return np.stack([np.asarray(row) for row in good]), bad
-
-
-def _why_not_like(row: Any, model: Any) -> str | None:
-    """Say why a row does not stack with `model`; None if it does."""
-    if not isinstance(
-        row, torch.Tensor if isinstance(model, torch.Tensor) else _ARRAYS
-    ):
-        return f"is {_missing_or(row)}"
-    if row.shape != model.shape:
-        return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
-    return _why_not_numbers(row)
-
-
-def _why_not_numbers(row: Any) -> str | None:
-    is_tensor = isinstance(row, torch.Tensor)
-    if row.is_complex() if is_tensor else row.dtype.kind not in _NUMBERS:
-        return f"is of dtype {row.dtype}"
-    return "has masked values" if np.ma.is_masked(row) else None
 
 
 def check_even(X: Any) -> None:
@@ -219,92 +177,9 @@ def check_even(X: Any) -> None:
             raise ValueError(msg)
 
 
-def as_ragged(X: Any, *, forgiving: bool = False) -> tuple[list[Any], Indices]:
-    """Return arrays or tensors of different lengths, and which rows are none.
-
-    All axes but the first must agree. Rows that do not fit are refused, unless
-    `forgiving`.
-    """
-    rows = _arrays_of(X)
-    wrong = [_why_not_ragged(row, rows) for row in rows]
-    bad = np.flatnonzero([reason is not None for reason in wrong])
-    if len(bad) and not forgiving:
-        msg = f"`X` must hold {_RAGGED}, but row {bad[0]} {wrong[bad[0]]}."
-        raise (ValueError if _is_array(rows[bad[0]]) else TypeError)(msg)
-    return _of_one_kind(rows, bad), bad
-
-
-def _of_one_kind(rows: list[Any], bad: Indices) -> list[Any]:
-    """Give integers among floats, or of several widths, the dtype of all together.
-
-    Otherwise what a row becomes would depend on those that it shares a batch with.
-    """
-    fits = np.ones(len(rows), bool)
-    fits[bad] = False
-    dtypes = {_torch_dtype(row) for row, fit in zip(rows, fits, strict=True) if fit}
-    if len(dtypes) < _TWO_AXES or all(dtype.is_floating_point for dtype in dtypes):
-        return rows
-    common = functools.reduce(torch.promote_types, dtypes)
-    if common.is_floating_point:
-        common = torch.float64  # which holds integers that a shorter float rounds
-    return [
-        _as_tensor(row).to(common) if fit else row
-        for row, fit in zip(rows, fits, strict=True)
-    ]
-
-
-def _torch_dtype(row: Any) -> torch.dtype:
-    if isinstance(row, torch.Tensor):
-        return row.dtype
-    kind, n_bytes = row.dtype.kind, row.dtype.itemsize
-    if kind == "f" and n_bytes > _DOUBLE:
-        return torch.float64
-    if kind == "u" and 1 < n_bytes < _DOUBLE:  # torch does not promote them
-        return torch.int64
-    return _as_tensor(row[:0]).dtype
-
-
-def _as_tensor(row: Any) -> torch.Tensor:
-    """Copy an array, of which torch takes neither every order nor every byte order."""
-    if isinstance(row, torch.Tensor):
-        return row
-    dtype = row.dtype.newbyteorder("=")
-    is_long = dtype.kind == "f" and dtype.itemsize > _DOUBLE
-    return torch.from_numpy(np.array(row, np.float64 if is_long else dtype))
-
-
-_RAGGED = "arrays of finite numbers that differ in length alone, with an entry or more"
-
-
-def _why_not_ragged(row: Any, rows: Sequence[Any]) -> str | None:
-    if not _is_array(row):
-        return f"is {_missing_or(row)}"
-    model = next(one for one in rows if _is_array(one))
-    if row.ndim == 0 or row.shape[1:] != model.shape[1:] or row.shape[0] == 0:
-        return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
-    reason = _why_not_numbers(row)
-    if reason is None and not _is_finite(row):
-        return "has NaN or infinity"
-    return reason
-
-
-def _is_finite(row: Any) -> bool:
-    if isinstance(row, torch.Tensor):
-        tiny = row.is_floating_point() and row.element_size() == 1  # has no isfinite
-        return bool(torch.isfinite(row.float() if tiny else row).all())
-    return bool(np.isfinite(row).all())
-
-
-def _missing_or(value: Any) -> str:
-    return "missing" if is_missing(value) else f"a {type(value).__name__}"
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, _ARRAYS)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) or hasattr(value, "to_list")
+def is_array(value: Any) -> bool:
+    """Tell arrays and tensors."""
+    return isinstance(value, ARRAYS)
 
 
 def as_files(names: Sequence[Any]) -> list[Any]:
@@ -379,18 +254,19 @@ def _single_column(X: Any) -> Any:
     return None
 
 
-def _arrays_of(X: Any) -> Any:
-    """Give the entries as `_single_column` does, lists in a Series or frame as arrays.
+def arrays_of(X: Any) -> Any:
+    """Give the entries of what has one a row, lists in a Series or frame as arrays.
 
-    There a row may be a list of numbers; a list of lists is an array itself.
+    There a row may be a list of numbers; a list of lists is an array itself. None of
+    what has several columns.
     """
     column = _single_column(X)
     if column is None or isinstance(X, (list, tuple)):
         return column
-    return [_as_numbers(entry) if type(entry) is list else entry for entry in column]
+    return [as_numbers(entry) if type(entry) is list else entry for entry in column]
 
 
-def _as_numbers(entry: Any) -> Any:
+def as_numbers(entry: Any) -> Any:
     """Make an array of a list of numbers, of which some may be missing."""
     try:
         array = np.asarray(entry)
@@ -398,7 +274,7 @@ def _as_numbers(entry: Any) -> Any:
             array = array.astype(np.float64)
     except (TypeError, ValueError):  # others, or lists of several lengths
         return entry
-    return array if array.dtype.kind in _NUMBERS else entry
+    return array if array.dtype.kind in NUMBERS else entry
 
 
 def is_missing(value: Any) -> bool:

@@ -157,7 +157,7 @@ def _run_until_heard(module: nn.Module, recorder: _Recorder, inputs: Inputs) -> 
             recorder.end(output)
     except _StopForwardError:
         pass
-    except Exception:  # perhaps of what the model made of our stop
+    except Exception:  # all was heard: then it is what the model made of our stop
         if recorder.waiting and recorder.error is None:
             raise
     error, recorder.error = recorder.error, None

@@ -231,7 +231,7 @@ class TensorToArray(BridgeTransformer):
         """Convert, check and flatten `X`; learn from it where `reset`."""
         check_options(self, _CHECKS)
         value = selected(X, self.output)
-        if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
             as_array(value)  # which refuses it: scikit-learn would forget the mask
         rows = _rows_of(value)
         first = value if rows is None else rows[0]

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge._array_rows import as_ragged, even_rows
 from sklearn_torch_bridge._inputs import (
-    as_ragged,
     as_texts,
     distinct_texts,
-    even_rows,
     kind_of,
 )
 

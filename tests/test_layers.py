@@ -25,7 +25,15 @@ ROWS = [  # bottom row first; a subpackage counts as its folder
         "_script_copy",
         "_threads",
     },
-    {"_module_copy", "_precision", "_progress", "_segments", "_select", "_staging"},
+    {
+        "_array_rows",
+        "_module_copy",
+        "_precision",
+        "_progress",
+        "_segments",
+        "_select",
+        "_staging",
+    },
     {"_bounds", "cache", "pooling"},
     {
         "_callbacks",

@@ -490,8 +490,8 @@ class TestRegister:
     def test_a_prefix_must_be_a_name(self):
         with pytest.raises(ValueError, match="must be an identifier, got 'a b'"):
             models.register("a b", nn.Identity)
-        with pytest.raises(ValueError, match="must be an identifier, got 3"):
-            models.register(3, nn.Identity)
+        with pytest.raises(ValueError, match="must be an identifier, got None"):
+            models.register(None, nn.Identity)
 
     def test_a_prefix_is_of_one_process(self):
         with pytest.raises(ValueError, match="'nobodys' would have to be registered"):

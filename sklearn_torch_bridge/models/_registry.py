@@ -184,7 +184,8 @@ def register(
     >>> TorchFeatureExtractor("tiny:3").transform(np.ones((1, 2))).shape
     (1, 3)
     """
-    if not str(prefix).isidentifier():
+    given: Any = prefix
+    if not (isinstance(given, str) and given.isidentifier()):
         msg = f"`prefix` must be an identifier, got {prefix!r}."
         raise ValueError(msg)
     with _LOCK:
