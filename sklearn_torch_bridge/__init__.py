@@ -14,10 +14,12 @@ from sklearn_torch_bridge._errors import (
     OutputError,
     PartitionError,
 )
-from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
-from sklearn_torch_bridge._precompute import precompute
-from sklearn_torch_bridge._share import share
-from sklearn_torch_bridge._tensor_to_array import TensorToArray
+from sklearn_torch_bridge._estimators import (
+    TensorToArray,
+    TorchFeatureExtractor,
+    precompute,
+)
+from sklearn_torch_bridge._pickling import share
 from sklearn_torch_bridge.cache import EmbeddingCache
 from sklearn_torch_bridge.inspection import layer_table
 

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 from cache_processes import Signal, fork, join
-from models import Counting, mlp
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, precompute
-from sklearn_torch_bridge._replica import _RANDOM
+from sklearn_torch_bridge._replica._make_replica import _RANDOM
+from tiny_models import Counting, mlp
 
 NOBODY = 65534
 MEGABYTES = 1 << 20

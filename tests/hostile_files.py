@@ -24,16 +24,15 @@ from torch import nn
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from models import mlp
 from sklearn_torch_bridge import (
     CacheError,
     CacheWarning,
     EmbeddingCache,
     TorchFeatureExtractor,
-    _saved_folder,
 )
-from sklearn_torch_bridge.models._exported import load_export, load_torchscript
-from test_cache_damage import (
+from sklearn_torch_bridge._storing import _folder
+from sklearn_torch_bridge.models._torch_files import load_export, load_torchscript
+from tests.cache.test_damage import (
     append,
     copy_a_run,
     cut_off,
@@ -44,6 +43,7 @@ from test_cache_damage import (
     write_bytes,
     write_into_the_header,
 )
+from tiny_models import mlp
 
 __all__ = ["TARGETS", "run"]
 
@@ -271,7 +271,7 @@ class Forged:
         config = json.loads(base["config.json"])
         for _ in range(chance.integers(1, 4)):
             edit(config, chance)
-        config["digest"] = _saved_folder._digest(config)
+        config["digest"] = _folder._digest(config)
         files = base | {"config.json": json.dumps(config).encode()}
         if other is not None and chance.random() < 0.3:
             files["model.safetensors"] = edited_header(

@@ -1,7 +1,8 @@
 """Every kind of tensor and container, and what `to_numpy` must make of it.
 
-The one table that `tests/test_convert.py` checks, each kind in a process of its own,
-and from which the table in ``docs/conversion.md`` is rendered. After a change here::
+The one table that `tests/convert/test_to_numpy.py` checks, each kind in a process of
+its own, and from which the table in ``docs/conversion.md`` is rendered. After a change
+here::
 
     python -m tests.kinds --write
 """

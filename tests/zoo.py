@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.models import Stateful, cnn, mlp
+from tests.tiny_models import Stateful, cnn, mlp
 
 
 class Scale(nn.Parameter):

@@ -9,19 +9,13 @@ reads, names that it computes, and what was patched inside a library other than 
 methods of its classes.
 """
 
-from sklearn_torch_bridge._digest._files import fingerprint_files
-from sklearn_torch_bridge._digest._rows import row_keys, rows_digest
-from sklearn_torch_bridge._digest._settings import (
-    fingerprint_module,
-    settings_fingerprint,
-)
+from sklearn_torch_bridge._digest._file_digests import fingerprint_files
+from sklearn_torch_bridge._digest._row_keys import row_keys, rows_digest
 from sklearn_torch_bridge._digest._values import digest
 
 __all__ = [
     "digest",
     "fingerprint_files",
-    "fingerprint_module",
     "row_keys",
     "rows_digest",
-    "settings_fingerprint",
 ]

@@ -32,7 +32,7 @@ from typing import Any, Final
 from sklearn_torch_bridge._digest._changes import changed_names
 from sklearn_torch_bridge._digest._code import code_digest, imports, references
 from sklearn_torch_bridge._digest._encoder import Encoder, Writer
-from sklearn_torch_bridge._digest._libraries import (
+from sklearn_torch_bridge._digest._library_code import (
     is_foreign,
     library_of,
     place_of,

@@ -19,7 +19,7 @@ import torch
 from sklearn_torch_bridge._digest._changes import changed_attributes
 from sklearn_torch_bridge._digest._encoder import Encoder
 from sklearn_torch_bridge._digest._functions import wrote_place
-from sklearn_torch_bridge._digest._libraries import library_of
+from sklearn_torch_bridge._digest._library_code import library_of
 
 __all__ = ["attributes_of", "write_object", "write_set"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._digest._arrays import (
+from sklearn_torch_bridge._digest._array_bytes import (
     write_array,
     write_scalar,
     write_tensor,
@@ -18,7 +18,7 @@ from sklearn_torch_bridge._digest._functions import (
     write_class,
     write_module_of_code,
 )
-from sklearn_torch_bridge._digest._modules import (
+from sklearn_torch_bridge._digest._nn_modules import (
     write_module,
     write_operator,
     write_script_function,

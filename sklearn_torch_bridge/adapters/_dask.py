@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge.adapters._parcel import (
     DELIVERED,
     AtWorker,

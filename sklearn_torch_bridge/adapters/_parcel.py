@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._export import cloudpickle
+from sklearn_torch_bridge._pickling import cloudpickle
 
 __all__ = [
     "DELIVERED",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 
-from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge._estimators import TorchFeatureExtractor
 
 __all__ = ["Promise", "as_dense", "check_estimator", "extractor_of", "promise_of"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge.adapters._parcel import Parcel, Ticket, pack
 from sklearn_torch_bridge.adapters._promise import check_estimator, promise_of
 from sklearn_torch_bridge.adapters._runner import Runner

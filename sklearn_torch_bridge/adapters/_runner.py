@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sklearn_torch_bridge._errors import PartitionError
 from sklearn_torch_bridge.adapters._allocator import keep_large_blocks
-from sklearn_torch_bridge.adapters._devices import with_own_device
+from sklearn_torch_bridge.adapters._own_device import with_own_device
 from sklearn_torch_bridge.adapters._parcel import Ticket
 from sklearn_torch_bridge.adapters._promise import Promise, as_dense, extractor_of
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from sklearn_torch_bridge._export import Packed, detour, unpack
+from sklearn_torch_bridge._pickling import Packed, detour, unpack
 from sklearn_torch_bridge.adapters._parcel import Ticket, pack, put_in_file
 
 __all__ = ["weights_in_file"]

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from sklearn_torch_bridge.cache import _statements
 from sklearn_torch_bridge.cache._pool import gate
-from sklearn_torch_bridge.cache._rows import cut_rows, layout_of, row_bytes, to_array
+from sklearn_torch_bridge.cache._row_layout import (
+    cut_rows,
+    layout_of,
+    row_bytes,
+    to_array,
+)
 from sklearn_torch_bridge.cache._store import Store
 
 __all__ = ["EmbeddingCache"]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Generator, Iterable, Sequence
 from typing import Any
 
 from sklearn_torch_bridge.cache._faults import is_damage
-from sklearn_torch_bridge.cache._rows import checksum_of
+from sklearn_torch_bridge.cache._row_layout import checksum_of
 from sklearn_torch_bridge.cache._schema import transaction
 
 __all__ = ["count", "delete_all", "insert", "measure", "prune", "select"]

@@ -10,7 +10,7 @@ from sklearn_torch_bridge._errors import CacheError, CacheWarning
 from sklearn_torch_bridge.cache import _statements
 from sklearn_torch_bridge.cache._faults import FAULTS, explain, is_busy
 from sklearn_torch_bridge.cache._pool import Pool, gate
-from sklearn_torch_bridge.cache._rows import is_intact
+from sklearn_torch_bridge.cache._row_layout import is_intact
 
 __all__ = ["Place", "Store"]
 

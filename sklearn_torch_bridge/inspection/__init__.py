@@ -22,7 +22,7 @@ from sklearn_torch_bridge.inspection._layer_table import (
     LayerTable,
     layer_table,
 )
-from sklearn_torch_bridge.inspection._similarity import SimilarityDisplay
+from sklearn_torch_bridge.inspection._similarity_display import SimilarityDisplay
 
 __all__ = [
     "BatchSensitivity",

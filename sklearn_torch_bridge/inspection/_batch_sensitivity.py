@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_random_state
 
-from sklearn_torch_bridge._base import check_positive_int
-from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge._checks import check_positive_int
+from sklearn_torch_bridge._estimators import TorchFeatureExtractor
 
 __all__ = ["BatchSensitivity", "batch_sensitivity"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge._estimators import TorchFeatureExtractor
 
 __all__ = ["embeddings_by_layer", "layer_name"]
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
 from sklearn_torch_bridge._convert import to_numpy
-from sklearn_torch_bridge._inputs import is_missing
+from sklearn_torch_bridge._rows import is_missing
 from sklearn_torch_bridge.inspection._style import (
     COLORS,
     GREY,
@@ -20,7 +20,7 @@ from sklearn_torch_bridge.inspection._style import (
     letters_for,
     short_names,
 )
-from sklearn_torch_bridge.stats._rows import check_rows
+from sklearn_torch_bridge.stats import check_embeddings
 
 __all__ = ["EmbeddingDisplay"]
 
@@ -138,7 +138,7 @@ class EmbeddingDisplay:
             If there are fewer than two columns, or `y` has another length or a missing
             value.
         """
-        rows = check_rows("Z", Z, min_rows=2)
+        rows = check_embeddings("Z", Z, min_rows=2)
         if projection is None and rows.shape[1] < _AXES:
             msg = f"`Z` must have at least 2 columns, got shape {rows.shape}."
             raise ValueError(msg)

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
+from sklearn_torch_bridge._estimators import TorchFeatureExtractor
 from sklearn_torch_bridge.inspection._by_layer import embeddings_by_layer, layer_name
 from sklearn_torch_bridge.inspection._style import (
     COLORS,

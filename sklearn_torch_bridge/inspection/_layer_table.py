@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._checked_rows import check_rows
+from sklearn_torch_bridge._convert import is_container, iter_fields, select_output
 from sklearn_torch_bridge._errors import OutputError
-from sklearn_torch_bridge._feature_extractor import TorchFeatureExtractor
-from sklearn_torch_bridge._feeds import make_feed
-from sklearn_torch_bridge._forward import on_device
+from sklearn_torch_bridge._estimators import TorchFeatureExtractor
 from sklearn_torch_bridge._replica import replica
-from sklearn_torch_bridge._select import is_container, iter_fields, select_output
+from sklearn_torch_bridge._rows import check_rows, make_feed
+from sklearn_torch_bridge._run import on_device
 from sklearn_torch_bridge._types import Feed, Indices, Inputs
-from sklearn_torch_bridge.models._registry import load_model
+from sklearn_torch_bridge.models import load_model
 
 __all__ = ["LayerInfo", "LayerTable", "layer_table"]
 

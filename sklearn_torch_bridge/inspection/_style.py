@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sklearn_torch_bridge._optional import import_optional
+from sklearn_torch_bridge._packages import import_optional
 
 __all__ = [
     "COLORS",

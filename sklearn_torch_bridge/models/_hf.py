@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from sklearn_torch_bridge._optional import import_optional
-from sklearn_torch_bridge.models._files import (
+from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._hub_files import (
     cached_folder,
     files_in,
     silent_loading,
     weights_only,
 )
-from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._processors import media_of
 
 __all__ = ["hf_files", "hf_opens_files", "load_hf"]

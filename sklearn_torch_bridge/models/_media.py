@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 from torch import nn
 
-from sklearn_torch_bridge._optional import import_optional
-from sklearn_torch_bridge._replica import float_dtype
+from sklearn_torch_bridge._devices import float_dtype
+from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge._types import Inputs
 
 __all__ = ["ImageRows", "SoundRows"]

@@ -19,11 +19,10 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from torch import nn
 
-from sklearn_torch_bridge._memory import available_bytes
-from sklearn_torch_bridge._share import Shared
-from sklearn_torch_bridge.models._exported import load_export, load_torchscript
+from sklearn_torch_bridge._free_memory import available_bytes
+from sklearn_torch_bridge._pickling import Shared
 from sklearn_torch_bridge.models._hf import hf_files, hf_opens_files, load_hf
-from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._skorch import is_net, module_of_net
 from sklearn_torch_bridge.models._st import (
     is_sentence_transformer,
@@ -32,6 +31,7 @@ from sklearn_torch_bridge.models._st import (
     with_tokenizer,
 )
 from sklearn_torch_bridge.models._timm import load_timm, timm_files
+from sklearn_torch_bridge.models._torch_files import load_export, load_torchscript
 from sklearn_torch_bridge.models._torchvision import load_torchvision
 
 __all__ = [

@@ -16,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sklearn_torch_bridge._optional import check_installed, import_optional
-from sklearn_torch_bridge._tokens import lock_of
+from sklearn_torch_bridge._packages import check_installed, import_optional
+from sklearn_torch_bridge._tokenizers import lock_of
 from sklearn_torch_bridge._types import Inputs
-from sklearn_torch_bridge.models._files import (
+from sklearn_torch_bridge.models._hub_files import (
     cached_folder,
     silent_loading,
     tree_of_files,
     weights_only,
 )
-from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
 
 __all__ = ["is_sentence_transformer", "load_st", "st_files", "with_tokenizer"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from sklearn_torch_bridge._optional import import_optional
-from sklearn_torch_bridge.models._files import weights_only
-from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._hub_files import weights_only
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
 
 __all__ = ["load_timm", "stack_images", "timm_files"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from sklearn_torch_bridge._optional import import_optional
-from sklearn_torch_bridge.models._files import weights_only
-from sklearn_torch_bridge.models._loaded import LoadedModel
+from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._hub_files import weights_only
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
 from sklearn_torch_bridge.models._timm import stack_images
 

@@ -18,6 +18,9 @@ copied as a whole. Functions that square refuse sets whose largest value is abov
 or below 1e-70 in size, which float64 could not hold.
 """
 
+from sklearn_torch_bridge.stats._checked_embeddings import (
+    check_embeddings as check_embeddings,
+)
 from sklearn_torch_bridge.stats._distances import frechet_distance, mahalanobis
 from sklearn_torch_bridge.stats._geometry import effective_rank, intrinsic_dimension
 from sklearn_torch_bridge.stats._similarity import RSAResult, cka, rsa

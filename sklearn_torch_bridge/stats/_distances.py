@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, svdvals
 
-from sklearn_torch_bridge.stats._moments import column_means, factor_rows
-from sklearn_torch_bridge.stats._rows import (
+from sklearn_torch_bridge.stats._checked_embeddings import (
     Doubles,
     Floats,
     check_columns,
     check_varies,
     iter_blocks,
 )
+from sklearn_torch_bridge.stats._moments import column_means, factor_rows
 
 __all__ = ["frechet_distance", "mahalanobis"]
 

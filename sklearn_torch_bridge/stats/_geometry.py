@@ -9,14 +9,14 @@ from scipy.linalg import svdvals
 from scipy.stats import entropy
 from sklearn.neighbors import NearestNeighbors
 
-from sklearn_torch_bridge.stats._moments import column_means, factor_rows
-from sklearn_torch_bridge.stats._rows import (
+from sklearn_torch_bridge.stats._checked_embeddings import (
     Doubles,
     Floats,
     block_rows,
-    check_rows,
+    check_embeddings,
     check_varies,
 )
+from sklearn_torch_bridge.stats._moments import column_means, factor_rows
 
 __all__ = ["effective_rank", "intrinsic_dimension"]
 
@@ -73,7 +73,7 @@ def effective_rank(X: Any, *, center: bool = True) -> float:
     >>> effective_rank([[1, 0], [0, 1], [-1, 0], [0, -1]])
     2.0
     """
-    Z = check_rows("X", X, min_rows=2)
+    Z = check_embeddings("X", X, min_rows=2)
     if center:
         check_varies("X", Z)
     elif not Z.any():
@@ -139,7 +139,7 @@ def intrinsic_dimension(X: Any) -> float:
     >>> round(intrinsic_dimension(helix))
     1
     """
-    Z = check_rows("X", X, min_rows=3)
+    Z = check_embeddings("X", X, min_rows=3)
     rows = _distinct(Z)
     if len(rows) < 3:  # noqa: PLR2004 - a row and two neighbours
         msg = f"`X` must have at least 3 rows that differ, got {len(rows)}."

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics.pairwise import euclidean_distances
 
-from sklearn_torch_bridge.stats._rows import Doubles
+from sklearn_torch_bridge.stats._checked_embeddings import Doubles
 
 __all__ = [
     "KERNELS",

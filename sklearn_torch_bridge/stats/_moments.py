@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg import lapack
 
-from sklearn_torch_bridge.stats._rows import Doubles, Floats, iter_blocks
+from sklearn_torch_bridge.stats._checked_embeddings import Doubles, Floats, iter_blocks
 
 __all__ = ["column_means", "factor_rows", "factor_scatter"]
 

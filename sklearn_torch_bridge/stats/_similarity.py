@@ -9,10 +9,8 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
-from sklearn_torch_bridge._base import one_of
-from sklearn_torch_bridge.stats._kernels import Kernel, check_kernel, fit_kernel
-from sklearn_torch_bridge.stats._moments import column_means
-from sklearn_torch_bridge.stats._rows import (
+from sklearn_torch_bridge._checks import one_of
+from sklearn_torch_bridge.stats._checked_embeddings import (
     Doubles,
     Floats,
     block_rows,
@@ -21,6 +19,8 @@ from sklearn_torch_bridge.stats._rows import (
     make_generator,
     sample_rows,
 )
+from sklearn_torch_bridge.stats._kernels import Kernel, check_kernel, fit_kernel
+from sklearn_torch_bridge.stats._moments import column_means
 
 __all__ = ["RSAResult", "cka", "rsa"]
 

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, ks_2samp, permutation_test
 
-from sklearn_torch_bridge._base import check_positive_int, one_of
+from sklearn_torch_bridge._checks import check_positive_int, one_of
+from sklearn_torch_bridge.stats._checked_embeddings import (
+    Doubles,
+    check_columns,
+    make_generator,
+    sample_rows,
+)
 from sklearn_torch_bridge.stats._kernels import (
     Kernel,
     check_kernel,
     distances,
     fit_kernel,
-)
-from sklearn_torch_bridge.stats._rows import (
-    Doubles,
-    check_columns,
-    make_generator,
-    sample_rows,
 )
 
 __all__ = ["KSDriftResult", "TwoSampleResult", "energy_test", "ks_drift", "mmd_test"]

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._digest import digest, fingerprint_module, row_keys
+from sklearn_torch_bridge._digest import digest, row_keys
+from sklearn_torch_bridge._known import fingerprint_module
 
 
 def test_rows_have_the_keys_that_they_have_on_the_host(device):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, _staging
-from sklearn_torch_bridge._convert import to_numpy, write_rows
-from tests.models import Returning, Stateful, cnn, mlp
-from tests.test_replica import snapshot
+from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, _pinned_memory
+from sklearn_torch_bridge._convert._to_numpy import to_numpy, write_rows
+from tests.replica.test_make_replica import snapshot
+from tests.tiny_models import Returning, Stateful, cnn, mlp
 
 DTYPES = [
     *(torch.bool, torch.uint8, torch.int16, torch.int64),
@@ -102,7 +102,7 @@ def route(request, device, monkeypatch):
     staged = {device.type} if request.param == "staged" else set()
     if request.param == "staged" and device.type not in ("cuda", "simdev"):
         pytest.skip(f"copies from {device.type} may not run beside the host")
-    monkeypatch.setattr(_staging, "STAGED_DEVICES", staged)
+    monkeypatch.setattr(_pinned_memory, "STAGED_DEVICES", staged)
     return request.param
 
 

@@ -1,7 +1,7 @@
 """Fixtures of the tests on an accelerator, simulated or real.
 
 They are named `check_*.py`, so that `pytest tests` passes them by: loading the
-simulated device changes the process. `tests/test_simulated_device.py` runs them.
+simulated device changes the process. `tests/whole/test_simulated_device.py` runs them.
 """
 
 import gc

@@ -1,0 +1,8 @@
+"""The model as compiled code, kept for as long as the model stays as it is.
+
+Hides `torch.compile`: its settings, what it keeps, and how a changed model is noticed.
+"""
+
+from sklearn_torch_bridge._compiled._compiled_model import compiled, twice
+
+__all__ = ["compiled", "twice"]

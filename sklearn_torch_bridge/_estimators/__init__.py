@@ -1,0 +1,12 @@
+"""What stands in a Pipeline: the estimators, their options, one call of them.
+
+Hides how a call is planned and run.
+"""
+
+from sklearn_torch_bridge._estimators._precompute import precompute
+from sklearn_torch_bridge._estimators._tensor_to_array import TensorToArray
+from sklearn_torch_bridge._estimators._torch_feature_extractor import (
+    TorchFeatureExtractor,
+)
+
+__all__ = ["TensorToArray", "TorchFeatureExtractor", "precompute"]

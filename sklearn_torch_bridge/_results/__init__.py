@@ -1,0 +1,10 @@
+"""Where results go: one array, or a file that an interrupted run can go on with.
+
+Hides how batches in any order find their rows, and how a file tells finished rows.
+"""
+
+from sklearn_torch_bridge._results._array_sink import ArraySink
+from sklearn_torch_bridge._results._file_sink import FileSink
+from sklearn_torch_bridge._results._sink import Sink
+
+__all__ = ["ArraySink", "FileSink", "Sink"]

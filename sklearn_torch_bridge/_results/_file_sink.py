@@ -1,0 +1,268 @@
+"""Results into a memory-mapped ``.npy`` file that an interrupted run leaves resumable.
+
+Beside ``NAME`` stand ``NAME.part`` with the rows, while the run is under way, and
+``NAME.progress`` with a header and one mark a row: the checksum of a finished row, of
+its dtype and shape. A row counts only if it still has that checksum, so that neither a
+killed process nor a machine that lost power before its disk was written, nor anybody
+who wrote to the files, can leave a wrong row. When all is done the part takes its final
+name; the marks stay, for whoever asks for the same file again.
+"""
+
+import json
+import math
+import os
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from sklearn_torch_bridge._results._array_sink import ArraySink
+from sklearn_torch_bridge._row_numbers import as_indices
+from sklearn_torch_bridge._types import Rows
+
+__all__ = ["FileSink"]
+
+_FORMAT = 1
+_HEADER_BYTES = 512
+_AT_ONCE_BYTES = 16 << 20
+_DONE = np.uint64(1 << 32)  # above the checksum, which may be 0
+
+
+class FileSink(ArraySink):
+    """A file of `n_samples` rows, of which some may be finished already.
+
+    `identity` tells what the rows are and how they are made. As a context manager it
+    holds a lock on the file's progress; `finish` gives the file its name.
+    """
+
+    def __init__(
+        self, path: Path, n_samples: int, dtype: np.dtype[Any] | None, identity: bytes
+    ) -> None:
+        super().__init__(n_samples, dtype)
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self._progress_path = path.with_name(path.name + ".progress")
+        self._header = _header(identity, n_samples)
+        self._progress: IO[bytes] | None = None
+        self._marks: NDArray[np.uint64] | None = None
+
+    def __enter__(self) -> Self:
+        if not self._path.parent.is_dir():
+            msg = f"`path` must be in a folder that exists, got {str(self._path)!r}."
+            raise FileNotFoundError(msg)
+        for path in (self._path, self._part, self._progress_path):
+            if path.exists() and not path.is_file():  # a pipe would make us wait
+                msg = f"{str(path)!r} must be free, or a file, and is something else."
+                raise FileExistsError(msg)
+        # Never replaced, so that all processes lock the same file.
+        self._progress = self._progress_path.open("ab+", buffering=0)
+        try:
+            _lock(self._progress, self._path)
+            self._take_over(self._progress)
+        except BaseException:
+            self._progress.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._marks = None  # unmap before the lock goes
+        self.array = None
+        if self._progress is not None:
+            self._progress.close()
+
+    def is_finished(self) -> bool:
+        """Tell whether the file is there already; it must be as it was finished."""
+        if not self._path.exists():
+            return False
+        array = self._read(self._path, "r")
+        if array is None or not self._has_marks() or not self._as_marked(array).all():
+            msg = (
+                f"{str(self._path)!r} must be as `transform_to_file` left it, and was "
+                "changed since. Remove it, or choose another `path`."
+            )
+            raise FileExistsError(msg)
+        return True
+
+    def finished_rows(self) -> NDArray[np.bool_]:
+        """Take up what an interrupted run has left; which rows are done."""
+        part = self._read(self._part, "r+")
+        done = np.zeros(self._n_samples, bool)
+        if part is not None:
+            _reserve(self._part)  # first, as looking into a hole takes room as well
+            done = self._as_marked(part)
+        # Where no row is as marked, nothing tells that its dtype and shape are right.
+        if done.any():
+            self.array = part
+            self._marks = self._map_marks()
+        return done
+
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
+        """Put a batch into the file, then mark its rows as finished."""
+        n_rows = super().write(rows, pieces)
+        self._mark(self.caller_rows(rows))
+        return n_rows
+
+    def fill(self, places: Rows, value: Any) -> None:
+        """Set rows of the caller's `X`; those that came to nothing are not marked."""
+        super().fill(places, value)
+        if not np.isscalar(value):
+            self._mark(places)
+
+    def finish(self) -> None:
+        """Give the file its name: only now, when it is whole."""
+        assert isinstance(self.array, np.memmap)  # noqa: S101 - allocated by then
+        assert isinstance(self._marks, np.memmap)  # noqa: S101 - made with the array
+        bad = np.flatnonzero(self._marks == 0)  # they are NaN, and finished now
+        if len(bad):
+            self._mark(bad)
+        self.array.flush()
+        self._marks.flush()
+        self.array = self._marks = None
+        self._part.replace(self._path)
+
+    def _make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        assert self._progress is not None  # noqa: S101 - entered
+        self._progress.truncate(_HEADER_BYTES)  # marks of rows that are gone
+        try:
+            self._marks = self._map_marks()
+            part = npy.open_memmap(self._part, mode="w+", dtype=dtype, shape=shape)
+            _reserve(self._part)
+        except BaseException:
+            with suppress(OSError):  # else what is left might keep the disk full
+                self._part.unlink()
+            raise
+        return part
+
+    def _mark(self, rows: Rows) -> None:
+        assert self.array is not None  # noqa: S101 - something was written
+        assert self._marks is not None  # noqa: S101 - made with the array
+        places = as_indices(rows)
+        self._marks[places] = _checksums(self.array[places])
+
+    def _map_marks(self) -> NDArray[np.uint64]:
+        assert self._progress is not None  # noqa: S101 - entered
+        if not self._has_marks():
+            self._progress.truncate(self._progress_bytes)
+        _reserve(self._progress_path)
+        return np.memmap(
+            self._progress_path,
+            dtype=np.uint64,
+            mode="r+",
+            offset=_HEADER_BYTES,
+            shape=(self._n_samples,),
+        )
+
+    @property
+    def _progress_bytes(self) -> int:
+        return _HEADER_BYTES + 8 * self._n_samples
+
+    def _has_marks(self) -> bool:
+        return self._progress_path.stat().st_size == self._progress_bytes
+
+    def _as_marked(self, array: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell for each row whether it is what its mark says."""
+        marks = self._map_marks()
+        done = np.zeros(self._n_samples, bool)
+        marked = np.flatnonzero(marks)
+        step = max(1, _AT_ONCE_BYTES // max(1, array[:1].nbytes))
+        for start in range(0, len(marked), step):
+            rows = marked[start : start + step]
+            done[rows] = marks[rows] == _checksums(array[rows])
+        return done
+
+    def _read(self, path: Path, mode: Literal["r", "r+"]) -> NDArray[Any] | None:
+        """Map a file; None if it is not whole, or cannot be one of ours."""
+        header = _read_header(path)
+        if header is None:
+            return None
+        shape, dtype, start = header
+        n_bytes = start + math.prod(shape) * dtype.itemsize
+        if (
+            len(shape) <= 1
+            or shape[0] != self._n_samples
+            or self._dtype not in (None, dtype)
+            or path.stat().st_size != n_bytes  # a map would make it longer
+        ):
+            return None
+        return np.memmap(path, dtype, mode, start, shape)
+
+    def _take_over(self, progress: IO[bytes]) -> None:
+        """Go on with files of this very call; leave others alone."""
+        progress.seek(0)
+        header = progress.read(_HEADER_BYTES)
+        there = [path for path in (self._path, self._part) if path.exists()]
+        if there and header == self._header:
+            return
+        if not there:  # free, or killed before anything was written
+            progress.truncate(0)
+            progress.write(self._header)
+            return
+        what = "holds other rows, or was made with other settings"
+        if not header.startswith(b'{"format"'):
+            what = "was not made by `transform_to_file`"
+        if not header:
+            self._progress_path.unlink()  # made by us, just now
+        msg = (
+            "`path` must be free, or name a file of these rows and settings, but "
+            f"{str(there[0])!r} {what}. Remove it, or choose another `path`."
+        )
+        raise FileExistsError(msg)
+
+
+def _header(identity: bytes, n_samples: int) -> bytes:
+    told = {"format": _FORMAT, "rows": n_samples, "identity": identity.hex()}
+    return json.dumps(told).encode().ljust(_HEADER_BYTES - 1) + b"\n"
+
+
+def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int] | None:
+    """Give shape, dtype and where the values start; None if that is not told."""
+    try:
+        with path.open("rb") as file:
+            if npy.read_magic(file) != (1, 0):
+                return None
+            shape, is_fortran, dtype = npy.read_array_header_1_0(file)
+            start = file.tell()
+    except Exception:  # noqa: BLE001 - NumPy parses damaged text, with many kinds
+        return None
+    is_plain = dtype.kind in "biufc" and not is_fortran
+    is_shape = all(type(size) is int and size > 0 for size in shape)
+    return (shape, dtype, start) if is_plain and is_shape else None
+
+
+def _checksums(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """Sum up each row, with a bit that tells it from a row never written."""
+    # The same bytes as another dtype, or in another shape, would be other values.
+    layout = zlib.crc32(f"{rows.dtype.str}{list(rows.shape[1:])}".encode())
+    dense = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    sums = (zlib.crc32(row.data, layout) for row in dense)
+    return np.fromiter(sums, np.uint64, len(rows)) | _DONE
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk's space now: a map that meets a full disk ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Hold a file until it is closed, also by the death of the process."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        msg = f"`path`={str(path)!r} is being written by another run."
+        raise FileExistsError(msg) from error

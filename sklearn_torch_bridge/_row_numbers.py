@@ -1,0 +1,47 @@
+"""TODO _row_numbers."""
+
+import numpy as np
+
+from sklearn_torch_bridge._types import Indices, Rows
+
+__all__ = ["as_indices", "count_rows", "describe_rows"]
+
+
+_SHOWN = 5
+
+
+def as_indices(rows: Rows) -> Indices:
+    """Spell out a slice.
+
+    >>> as_indices(slice(2, 5)), as_indices(np.array([7]))
+    (array([2, 3, 4]), array([7]))
+    """
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def count_rows(rows: Rows) -> int:
+    """Count the rows of a batch.
+
+    >>> count_rows(slice(2, 5)), count_rows(np.array([7]))
+    (3, 1)
+    """
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def describe_rows(rows: Rows) -> str:
+    """Name rows in an error message, shortly.
+
+    >>> describe_rows(slice(32, 64)), describe_rows(np.array([7]))
+    ('rows 32 to 63', 'row 7')
+    >>> describe_rows(np.array([40, 3, 17, 5, 8, 11, 2]))
+    'rows 2, 3, 5, 8, 11, ... (7 rows)'
+    """
+    ordered = np.sort(as_indices(rows))
+    if len(ordered) == 1:
+        return f"row {ordered[0]}"
+    if ordered[-1] - ordered[0] == len(ordered) - 1:
+        return f"rows {ordered[0]} to {ordered[-1]}"
+    shown = ", ".join(str(row) for row in ordered[:_SHOWN])
+    if len(ordered) <= _SHOWN:
+        return f"rows {shown}"
+    return f"rows {shown}, ... ({len(ordered)} rows)"

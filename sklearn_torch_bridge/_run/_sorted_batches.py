@@ -1,0 +1,140 @@
+"""Order rows, cut them into batches."""
+
+import threading
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_torch_bridge._row_numbers import count_rows
+from sklearn_torch_bridge._types import Indices, Rows
+
+__all__ = ["Batches", "longest_first"]
+
+
+def longest_first(lengths: NDArray[np.int64]) -> Indices:
+    """Order rows by falling length, equal ones as they came.
+
+    Rows of like length share a batch and need little padding; the longest come first
+    so that too large a batch shows at once.
+
+    >>> longest_first(np.array([2, 9, 2, 4]))
+    array([1, 3, 0, 2])
+    """
+    return np.argsort(-lengths, kind="stable")
+
+
+class Batches:
+    """Rows cut into batches of at most `batch_size`: as they come, or by length.
+
+    A batch also has at most `most` padded elements (rows times the longest length), if
+    it has more than one row; with `even` its rows are all of one length. What failed
+    can be taken back: `halve` makes all later batches smaller, `split` only this one.
+    Several threads may iterate over one object.
+
+    >>> [rows.tolist() for rows in Batches(3, 2, np.array([1, 3, 2]))]
+    [[1, 2], [0]]
+    >>> list(Batches(3, 2))
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        batch_size: int,
+        lengths: NDArray[np.int64] | None = None,
+        most: int | None = None,
+        *,
+        even: bool = False,
+    ) -> None:
+        self.most = most
+        self._batch_size = batch_size
+        self._lengths = lengths
+        self._even = even and lengths is not None
+        self._lock = threading.Lock()
+        rows = slice(0, n_rows) if lengths is None else longest_first(lengths)
+        self._left: list[Rows] = [rows] if n_rows else []
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Rows:
+        with self._lock:
+            if not self._left:
+                raise StopIteration
+            rows = self._left.pop()
+            if isinstance(rows, slice):  # without a call: it shows in a small model
+                most, middle = self.most, rows.start + self._batch_size
+                if most is not None and most < self._batch_size:
+                    middle = rows.start + most
+                if middle < rows.stop:
+                    self._left.append(slice(middle, rows.stop))
+                    rows = slice(rows.start, middle)
+                return rows
+            size = self._size(rows)
+            if size < len(rows):
+                rows, rest = _cut(rows, size)
+                self._left.append(rest)
+            return rows
+
+    def put_back(self, *parts: Rows) -> None:
+        """Take rows back that were not done; the first part is drawn first."""
+        with self._lock:
+            self._left.extend(reversed(parts))
+
+    def stop(self) -> None:
+        """Give out no more rows."""
+        with self._lock:
+            self._left.clear()
+
+    def is_too_large(self, rows: Rows) -> bool:
+        """Tell whether a batch drawn earlier is above what has proved to fit."""
+        most = self.most
+        return most is not None and count_rows(rows) > 1 and self.elements(rows) > most
+
+    def halve(self, rows: Rows) -> bool:
+        """Take a batch back that was too large; False if it is a single row."""
+        n_rows = count_rows(rows)
+        if n_rows == 1:
+            return False
+        half = self.elements(rows) * (n_rows // 2) // n_rows
+        self.most = half if self.most is None else min(half, self.most)
+        self.put_back(rows)
+        return True
+
+    def split(self, rows: Rows) -> bool:
+        """Take a batch back in two parts; False if it is a single row."""
+        middle = count_rows(rows) // 2
+        if not middle:
+            return False
+        self.put_back(*_cut(rows, middle))
+        return True
+
+    def elements(self, rows: Rows) -> int:
+        """Count the elements of a batch after padding; a row of an array is one."""
+        if self._lengths is None:
+            return count_rows(rows)
+        return count_rows(rows) * int(self._lengths[rows].max())
+
+    def _size(self, rows: Indices) -> int:
+        """Tell how many of the first rows, which are by length, make a batch."""
+        assert self._lengths is not None  # noqa: S101 - else rows are a slice
+        size = min(self._batch_size, len(rows))
+        lengths = self._lengths[rows[:size]]
+        if self.most is not None:
+            size = max(1, min(size, self.most // max(1, int(lengths[0]))))
+        if self._even:
+            size = min(size, int(np.count_nonzero(lengths == lengths[0])))
+        return size
+
+
+def _cut(rows: Rows, size: int) -> tuple[Rows, Rows]:
+    """Part the first `size` rows from the others.
+
+    >>> _cut(slice(10, 20), 4)
+    (slice(10, 14, None), slice(14, 20, None))
+    """
+    if not isinstance(rows, slice):
+        return rows[:size], rows[size:]
+    middle = rows.start + size
+    return slice(rows.start, middle), slice(middle, rows.stop)

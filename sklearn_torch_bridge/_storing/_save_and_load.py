@@ -1,0 +1,235 @@
+"""A fitted extractor as a folder of plain data.
+
+Nothing in the folder is code, and none of it is run: the file names are fixed, no
+class or path named inside is looked up, and the architecture comes from the caller.
+"""
+
+import copy
+import inspect
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sklearn_torch_bridge._pickling import Shared
+from sklearn_torch_bridge._storing._folder import (
+    check_target,
+    read_config,
+    read_weights,
+    write_folder,
+)
+from sklearn_torch_bridge._storing._json import NotPlainError, from_plain, to_plain
+from sklearn_torch_bridge._storing._safetensors import (
+    check_state,
+    digest_of_state,
+    fill,
+    looks_of,
+    state_of,
+)
+from sklearn_torch_bridge.models import load_model
+
+__all__ = ["read_extractor", "write_extractor"]
+
+State = Mapping[str, torch.Tensor]
+
+_GIVEN_AGAIN = ("model", "preprocess", "pooling")  # where they are objects
+_LEFT_OUT = ("cache",)  # a place on this machine; what is computed is the same
+_PROGRAMS = ("torchscript:", "export:")  # strings that name code
+_LEARNT = (
+    *("n_features_in_", "feature_names_in_", "_n_features_out", "_layer_widths"),
+    *("_no_rows", "_sklearn_output_config"),
+)
+
+
+def write_extractor(extractor: Any, folder: str | os.PathLike[str]) -> None:
+    """Store an extractor in `folder`: all of it, or nothing of it."""
+    target = Path(folder)
+    check_target(target)  # before the weights are read
+    content, state = _describe(extractor)
+    write_folder(target, content, state)
+
+
+def read_extractor(
+    cls: type[Any], folder: str | os.PathLike[str], given: Mapping[str, Any]
+) -> Any:
+    """Make an extractor of what `write_extractor` stored, and of `given` objects."""
+    target = Path(folder)
+    config = read_config(target)
+    parameters, learnt = _values(cls, config)
+    _check_given(config, given)
+    parameters |= {name: given[name] for name in config["again"]}
+    if given["model"] is not None:
+        parameters["model"] = given["model"]
+    weights = config["weights"]
+    if weights and weights["stored"]:
+        state = read_weights(target, weights["digest"])
+        _check_weights(state, weights, whose="the stored file")
+        parameters["model"] = _filled(given["model"], state, weights["digest"])
+    elif weights:
+        found = state_of(load_model(given["model"]).module)
+        _check_weights(found, weights, whose="`model`")
+    extractor = cls(**parameters)
+    vars(extractor).update(learnt)
+    return extractor
+
+
+def _describe(extractor: Any) -> tuple[dict[str, Any], State | None]:
+    """Give the settings, and the weights where the model is a module."""
+    parameters = extractor.get_params(deep=False)
+    again = {
+        name: _name_of(parameters[name])
+        for name in _GIVEN_AGAIN
+        if _must_be_given_again(parameters.get(name))
+    }
+    weights, state = _describe_weights(parameters["model"])
+    stored = {
+        name: value
+        for name, value in parameters.items()
+        if name not in again and name not in _LEFT_OUT
+    }
+    learnt = {name: value for name, value in vars(extractor).items() if name in _LEARNT}
+    packages = ("sklearn-torch-bridge", "scikit-learn", "torch")
+    content = {
+        "class": _name_of(type(extractor)),
+        "versions": {name: version(name) for name in packages},
+        "parameters": {name: _plain(name, value) for name, value in stored.items()},
+        "again": again,
+        "learnt": {name: _plain(name, value) for name, value in learnt.items()},
+        "weights": weights,
+    }
+    return content, state
+
+
+def _describe_weights(model: Any) -> tuple[dict[str, Any], State | None]:
+    """Say what weights there are, and give those to store: of modules alone."""
+    if isinstance(model, str):
+        return {}, None
+    is_module = isinstance(model, (nn.Module, Shared))
+    try:
+        state = state_of(load_model(model).module)
+    except ValueError:
+        if is_module:
+            raise
+        return {}, None  # a callable gives them again, whatever they are
+    looks, digest = looks_of(state), digest_of_state(state)
+    weights = {"stored": is_module, "digest": digest, "tensors": looks}
+    return weights, state if is_module else None
+
+
+def _must_be_given_again(value: Any) -> bool:
+    """Tell objects, and strings that name a program."""
+    if isinstance(value, str):
+        return value.startswith(_PROGRAMS)
+    return value is not None
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        return to_plain(value)
+    except NotPlainError as error:
+        msg = (
+            f"`{name}` must be made of str, numbers, dtypes, devices and lists of them "
+            f"to be saved, got {value!r}."
+        )
+        raise TypeError(msg) from error
+
+
+def _name_of(value: Any) -> str:
+    """Name an object for people to read; nothing is ever looked up by it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Shared):
+        value = value.module
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _values(
+    cls: type[Any], config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the parameters and what was learnt, under names that are known here."""
+    known = set(inspect.signature(cls).parameters) - set(_LEFT_OUT)
+    names = {*config["parameters"], *config["again"]}
+    unknown = (names - known) | (set(config["learnt"]) - set(_LEARNT))
+    unknown |= set(config["again"]) - set(_GIVEN_AGAIN)
+    if unknown or "model" not in names:
+        what = f"unknown: {min(unknown)!r}" if unknown else "without a model"
+        msg = f"the saved settings are {what}. They are of {config['versions']}."
+        raise ValueError(msg)
+    parameters, learnt = (
+        {name: from_plain(plain) for name, plain in config[part].items()}
+        for part in ("parameters", "learnt")
+    )
+    for name in _GIVEN_AGAIN:
+        if _must_be_given_again(parameters.get(name)):
+            msg = (
+                f"the saved `{name}` must be one that `save` stores, and "
+                f"{str(parameters[name])[:80]!r} would have to be given to `load`."
+            )
+            raise ValueError(msg)
+    return parameters, learnt
+
+
+def _check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """See that what was not stored is given again, and nothing beside it."""
+    for name, kind in config["again"].items():
+        if given[name] is None:
+            is_program = str(kind).startswith(_PROGRAMS)
+            why = "a program to run" if is_program else "and objects are not stored"
+            msg = f"`{name}` must be given to `load` again: it was {kind}, {why}."
+            raise ValueError(msg)
+    for name in ("preprocess", "pooling"):
+        if given[name] is not None and name not in config["again"]:
+            msg = (
+                f"`{name}` must not be given to `load`: it was stored, as "
+                f"{config['parameters'].get(name)!r}. Change it with set_params."
+            )
+            raise ValueError(msg)
+
+
+def _check_weights(state: State, weights: Mapping[str, Any], *, whose: str) -> None:
+    check_state(state, weights["tensors"], whose=whose)
+    if digest_of_state(state) != weights["digest"]:
+        msg = f"{whose} must have the weights that were saved; their digest differs."
+        raise ValueError(msg)
+
+
+def _filled(model: Any, state: State, digest: str) -> nn.Module:
+    """Give a module of the kind of `model` with these weights; `model` stays."""
+    module = _own_module(model)
+    check_state(state_of(module), looks_of(state), whose="`model`")
+    fill(module, state)
+    if digest_of_state(state_of(module)) != digest:
+        msg = (
+            "`model` must hold each weight apart where those saved differ: filled with "
+            "them it has other values. Has it other ties, or a state of its own making?"
+        )
+        raise ValueError(msg)
+    return module
+
+
+def _own_module(model: Any) -> nn.Module:
+    """Make a module that nobody else holds."""
+    if isinstance(model, (nn.Module, Shared, str)):
+        module = load_model(model).module
+        try:
+            return copy.deepcopy(module)
+        except Exception as error:
+            msg = (
+                f"`model` must be copyable, so that yours stays as it is, and "
+                f"{type(module).__name__} is not: {error}. Give a callable that builds "
+                "it."
+            )
+            raise TypeError(msg) from error
+    made = model() if callable(model) else model
+    if not isinstance(made, nn.Module):
+        msg = (
+            "`model` must be a torch.nn.Module or a callable that builds one, got "
+            f"{type(made).__name__}."
+        )
+        raise TypeError(msg)
+    return made

@@ -1,0 +1,27 @@
+"""TODO _tokenizers."""
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+__all__ = ["is_tokenizer", "lock_of"]
+
+
+_LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+
+
+_LOCKS_LOCK = threading.Lock()
+
+
+def is_tokenizer(preprocess: Any) -> bool:
+    """Tell whether `preprocess` is a Hugging Face tokenizer."""
+    return callable(preprocess) and all(
+        hasattr(preprocess, name)
+        for name in ("pad_token_id", "model_input_names", "model_max_length")
+    )
+
+
+def lock_of(tokenizer: Any) -> threading.Lock:
+    """Give the lock of a tokenizer: fast ones refuse two threads at once."""
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(tokenizer, threading.Lock())

@@ -1,0 +1,425 @@
+"""What a cache changes: how often a row runs, never what it becomes."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from sklearn_torch_bridge import (
+    BadRowWarning,
+    EmbeddingCache,
+    FingerprintError,
+    ForwardError,
+    TorchFeatureExtractor,
+)
+from sklearn_torch_bridge._known import _recall
+from tests.tiny_models import Counting, Doubling, Failing, Returning, Tokens, mlp
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def X(rng):
+    return rng.normal(size=(40, 4)).astype(np.float32)
+
+
+def counted(inner=None):
+    """Give a module with its counter of rows."""
+    module = Counting(inner or mlp())
+    return module, module.tally
+
+
+def test_a_row_runs_once_in_any_order_and_batch(X, cache, rng):
+    module, tally = counted()
+    extractor = TorchFeatureExtractor(module, cache=cache)
+    Z = extractor.fit_transform(X)
+    order = rng.permutation(40)
+    again = clone(extractor).set_params(batch_size=3).transform(X[order])
+    np.testing.assert_array_equal(again, Z[order])
+    np.testing.assert_array_equal(extractor.fit(X[5:]).transform(X[7:9]), Z[7:9])
+    assert tally.rows == 40
+
+
+def test_equal_rows_of_one_call_run_once(X, cache):
+    module, tally = counted()
+    twice = np.concatenate([X, X[::-1]])
+    Z = TorchFeatureExtractor(module, cache=cache).transform(twice)
+    np.testing.assert_array_equal(Z[:40], Z[40:][::-1])
+    assert tally.rows == 40
+
+
+@pytest.mark.parametrize("n_known", [0, 1, 17, 40])
+def test_known_and_new_rows_land_where_they_belong(X, cache, n_known):
+    module, tally = counted()
+    extractor = TorchFeatureExtractor(module, cache=cache, batch_size=8)
+    known = np.sort(np.random.default_rng(1).choice(40, n_known, replace=False))
+    if n_known:
+        extractor.transform(X[known])
+    Z = extractor.transform(X)
+    expected = TorchFeatureExtractor(mlp()).transform(X)
+    np.testing.assert_allclose(Z, expected, rtol=1e-5, atol=1e-6)
+    assert tally.rows == 40
+
+
+@pytest.mark.parametrize("n_known", [0, 1, 17, 40])
+def test_rows_are_looked_up_some_at_a_time(X, cache, monkeypatch, n_known):
+    """What the first lookup has found tells those after it what rows look like."""
+    monkeypatch.setattr(_recall, "_AT_ONCE", 7)
+    module, tally = counted(Doubling(3))
+    extractor = TorchFeatureExtractor(
+        module, cache=cache, layer=["inner.blocks.0", "inner.blocks.2"]
+    )
+    if n_known:
+        extractor.transform(X[40 - n_known :])
+    for _ in range(2):
+        Z = extractor.transform(X)
+        np.testing.assert_array_equal(Z, np.hstack([2 * X, 8 * X]))
+    assert tally.rows == 40
+
+
+def test_what_a_callable_makes_is_known_again(X, cache):
+    module, tally = counted()
+    made = []
+
+    def build():
+        made.append(module)
+        return module
+
+    Z = TorchFeatureExtractor(build, cache=cache).transform(X)
+    again = TorchFeatureExtractor(build, cache=cache).transform(X)
+    np.testing.assert_array_equal(again, Z)
+    np.testing.assert_array_equal(
+        TorchFeatureExtractor(module, cache=cache).transform(X), Z
+    )
+    assert tally.rows == 40
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"layer": ["inner.act", "inner.first"]},
+        {"layer": "inner.*"},
+        {"dtype": "float64"},
+        {"dtype": None},
+        {"pooling": None},
+        {"device": ["cpu", "cpu"], "num_workers": 2},
+        {"precision": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_cached_equals_uncached_in_every_setting(X, cache, parameters):
+    module, tally = counted()
+    extractor = TorchFeatureExtractor(module, cache=cache).set_params(**parameters)
+    Z = extractor.fit_transform(X)
+    plain = clone(extractor).set_params(cache=None)
+    np.testing.assert_array_equal(Z, plain.fit_transform(X), strict=True)
+    before = tally.rows
+    warm = clone(extractor)
+    np.testing.assert_array_equal(warm.fit_transform(X), Z, strict=True)
+    names = [one.get_feature_names_out().tolist() for one in (warm, plain)]
+    assert names[0] == names[1]
+    assert tally.rows == before
+
+
+def test_layers_are_shared_by_settings_that_name_them(X, cache):
+    module, tally = counted(Doubling(3))
+    both = TorchFeatureExtractor(
+        module, cache=cache, layer=["inner.blocks.2", "inner.blocks.0"]
+    )
+    both.transform(X)
+    for layer, factor in (("inner.blocks.0", 2), ("inner.blocks.2", 8)):
+        Z = clone(both).set_params(layer=layer).transform(X)
+        np.testing.assert_array_equal(Z, X * factor)
+    assert tally.rows == 40
+
+
+def texts_of(cache, tokenizer, **parameters):
+    return TorchFeatureExtractor(
+        Counting(Tokens()), preprocess=tokenizer, cache=cache, **parameters
+    )
+
+
+def test_texts_are_known_again(cache, tokenizer, texts):
+    torch.manual_seed(0)
+    module = Tokens()
+    extractor = TorchFeatureExtractor(module, preprocess=tokenizer, cache=cache)
+    Z = extractor.transform(texts)
+    np.testing.assert_array_equal(extractor.transform(texts[::-1]), Z[::-1])
+    assert len(cache) == len(set(texts))
+
+
+# What must never be mixed up ---------------------------------------------------------
+
+
+def scaled(factor):
+    return lambda rows: torch.tensor(np.asarray(rows)) * factor
+
+
+OTHERS = {
+    "weights": lambda: {"model": mlp(seed=1)},
+    "activation": lambda: {"model": nn.Sequential(mlp()[0], nn.GELU(), mlp()[2])},
+    "layer": lambda: {"layer": "first"},
+    "several layers": lambda: {"layer": ["second", "first"]},
+    "pooling": lambda: {"pooling": lambda hidden, _: hidden * 2},
+    "preprocess": lambda: {"preprocess": scaled(2)},
+    "other preprocess": lambda: {"preprocess": scaled(3)},
+    "precision": lambda: {"precision": "bfloat16"},
+    "dtype": lambda: {"dtype": "float64"},
+    "half model": lambda: {"model": mlp().bfloat16()},
+}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), list(itertools.permutations(["plain", *OTHERS], 2))
+)
+def test_no_setting_gets_the_vectors_of_another(X, tmp_path, one, other):
+    cache = EmbeddingCache(tmp_path / "cache.db")
+    both = [
+        TorchFeatureExtractor(mlp()).set_params(**OTHERS.get(name, dict)())
+        for name in (one, other)
+    ]
+    for extractor in both:
+        cached = clone(extractor).set_params(cache=cache)
+        np.testing.assert_array_equal(
+            cached.transform(X), extractor.transform(X), strict=True
+        )
+    cache.close()
+
+
+def fused_step(module):
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, fused=True)
+    module(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    module.zero_grad()
+
+
+EDITS = {
+    "no_grad": lambda m: m.first.weight.detach().mul_(2),
+    "data": lambda m: m.first.weight.data.add_(1),
+    "other data": lambda m: setattr(m.first.weight, "data", m.first.weight.data * 3),
+    "one value": lambda m: m.second.bias.data[0].add_(1e-3),
+    "fused optimizer": fused_step,
+    "load_state_dict": lambda m: m.load_state_dict(mlp(seed=3).state_dict()),
+    "submodule": lambda m: setattr(m, "act", nn.GELU()),
+    "hook": lambda m: m.act.register_forward_hook(lambda *args: args[2] * 2) and None,
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_of_the_model_is_noticed(X, cache, name):
+    module = mlp()
+    extractor = TorchFeatureExtractor(module, cache=cache)
+    before = extractor.transform(X)
+    EDITS[name](module)
+    after = extractor.transform(X)
+    np.testing.assert_array_equal(after, TorchFeatureExtractor(module).transform(X))
+    assert np.abs(after - before).max() > 1e-6
+
+
+@given(
+    rows=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    dtype=st.sampled_from(["float32", "float64", "int64"]),
+)
+def test_rows_are_told_apart_by_content_and_dtype(rows, dtype, tmp_path_factory):
+    X = np.array(rows, dtype)[:, None]
+    path = tmp_path_factory.mktemp("cache") / "cache.db"
+    with EmbeddingCache(path) as cache:
+        extractor = TorchFeatureExtractor(Doubling(1), cache=cache)
+        np.testing.assert_array_equal(extractor.transform(X), 2 * X)
+        assert len(cache) == len(set(rows))
+        np.testing.assert_array_equal(extractor.transform(X[::-1]), 2 * X[::-1])
+        assert len(cache) == len(set(rows))
+
+
+def test_what_cannot_be_identified_asks_for_a_key(X, cache, tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        module = Returning(lambda x: x + log.tell())
+        extractor = TorchFeatureExtractor(module, cache=cache)
+        with pytest.raises(FingerprintError, match="cache_key"):
+            extractor.transform(X)
+        for key in ("1", "2"):
+            Z = extractor.set_params(cache_key=key).transform(X)
+            np.testing.assert_array_equal(Z, X)
+    assert len(cache) == 80
+
+
+# What is kept ------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_keeps_what_is_done(X, cache):
+    X[33, 0] = 50
+    module = nn.Sequential(Counting(), Failing(40))
+    extractor = TorchFeatureExtractor(module, cache=cache, batch_size=8)
+    with pytest.raises(ForwardError, match="rows 32 to 39"):
+        extractor.transform(X)
+    assert len(cache) == 32
+    module[0].tally.sizes.clear()
+    extractor.transform(X[:33])
+    assert module[0].tally.rows == 1
+
+
+def test_bad_rows_are_never_kept(X, cache):
+    X[5, 0] = 50
+    extractor = TorchFeatureExtractor(Failing(40), cache=cache, on_error="nan")
+    for _ in range(2):
+        with pytest.warns(BadRowWarning, match="row 5 of"):
+            Z = extractor.transform(X)
+        assert np.flatnonzero(np.isnan(Z).any(1)).tolist() == [5]
+    assert len(cache) == 39
+
+
+@pytest.mark.parametrize(
+    "as_path", [str, Path, EmbeddingCache], ids=lambda t: t.__name__
+)
+def test_a_cache_may_be_given_by_its_path(X, cache_path, as_path):
+    module, tally = counted()
+    for _ in range(2):
+        TorchFeatureExtractor(module, cache=as_path(cache_path)).transform(X)
+    assert tally.rows == 40
+
+
+def test_what_is_no_cache_is_refused(X):
+    with pytest.raises(TypeError, match="`cache` must be a path, an EmbeddingCache"):
+        TorchFeatureExtractor(mlp(), cache=3).transform(X)
+    with pytest.raises(TypeError, match="`cache_key` must be a str or None, got 3"):
+        TorchFeatureExtractor(mlp(), cache_key=3).transform(X)
+
+
+# Searches ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_scores_as_without_a_cache(X, cache_path, n_jobs):
+    y = (X[:, 0] > 0).astype(int)
+    pipe = make_pipeline(TorchFeatureExtractor(mlp()), LogisticRegression())
+    grid = {
+        "logisticregression__C": [0.1, 1.0],
+        "torchfeatureextractor__layer": ["first", None],
+    }
+    plain = GridSearchCV(pipe, grid, cv=3, error_score="raise").fit(X, y)
+    pipe.set_params(torchfeatureextractor__cache=str(cache_path))
+    search = GridSearchCV(pipe, grid, cv=3, error_score="raise", n_jobs=n_jobs)
+    search.fit(X, y)
+    np.testing.assert_allclose(
+        search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"]
+    )
+    assert len(EmbeddingCache(cache_path)) == 2 * 40
+
+
+def test_a_search_sends_each_row_through_the_model_once(X, cache_path):
+    module, tally = counted()
+    y = (X[:, 0] > 0).astype(int)
+    extractor = TorchFeatureExtractor(module, cache=cache_path)
+    pipe = make_pipeline(extractor, LogisticRegression())
+    grid = {"logisticregression__C": [0.01, 0.1, 1, 10, 100]}
+    GridSearchCV(pipe, grid, cv=5).fit(X, y)
+    assert tally.rows == 40
+    GridSearchCV(pipe, grid, cv=4).fit(X[::-1], y[::-1])
+    assert tally.rows == 40
+
+
+NEW_PROCESS = """
+import sys
+import numpy as np, torch
+from sklearn_torch_bridge import TorchFeatureExtractor
+import tests.known.test_recall as here
+
+module, tally = here.counted()
+X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+extractor = TorchFeatureExtractor(module, cache=sys.argv[1])
+print(tally.rows, float(extractor.transform(X).sum()), tally.rows)
+"""
+
+
+def test_another_process_finds_the_rows(cache_path):
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", NEW_PROCESS, str(cache_path)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ).stdout.split()
+        for seed in (1, 2)
+    ]
+    assert [told[0][0], told[0][2]] == ["0", "40"]
+    assert [told[1][0], told[1][2]] == ["0", "0"]
+    assert told[0][1] == told[1][1]
+
+
+def test_a_warm_cache_needs_no_model(cache_path, minilm_path, monkeypatch, texts):
+    from sklearn_torch_bridge.models import _registry as models
+
+    extractor = TorchFeatureExtractor(
+        f"hf:{minilm_path}", cache=cache_path, layer="encoder.layer.0"
+    )
+    Z = extractor.transform(texts)
+    monkeypatch.setattr(models, "_load_string", None)
+    monkeypatch.setattr(models, "_BY_STRING", models._Loaded())
+    np.testing.assert_array_equal(clone(extractor).fit(texts).transform(texts), Z)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Give the folder of a small model of transformers, which tests may change."""
+    save_bert(tmp_path / "bert", seed=0)
+    return tmp_path / "bert"
+
+
+def save_bert(folder, seed):
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=30_522, intermediate_size=8, **sizes)
+    BertModel(config).save_pretrained(folder)
+
+
+def test_a_model_whose_files_change_is_loaded_anew(folder, tokenizer, cache, texts):
+    """Its old weights, still in memory, must not pass for those in the files."""
+    tokenizer.save_pretrained(folder)
+    extractor = TorchFeatureExtractor(f"hf:{folder}", cache=cache)
+    before = extractor.transform(texts[:3])
+    save_bert(folder, seed=1)
+    after = extractor.transform(texts)
+    from transformers import AutoModel
+
+    module = AutoModel.from_pretrained(folder)
+    expected = TorchFeatureExtractor(module, preprocess=tokenizer).transform(texts)
+    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(after[:3] - before).max() > 1e-3
+
+
+def test_files_that_change_while_they_are_loaded_are_refused(
+    folder, tokenizer, cache, texts, monkeypatch
+):
+    from sklearn_torch_bridge.models import _registry as models
+
+    tokenizer.save_pretrained(folder)
+    load = models._load_string
+
+    def load_then_change(model):
+        loaded = load(model)
+        save_bert(folder, seed=2)
+        return loaded
+
+    monkeypatch.setattr(models, "_load_string", load_then_change)
+    extractor = TorchFeatureExtractor(f"hf:{folder}", cache=cache)
+    with pytest.raises(RuntimeError, match="changed while it was loaded"):
+        extractor.transform(texts)
+    assert len(cache) == 0
+    monkeypatch.undo()
+    assert extractor.transform(texts).shape == (len(texts), 8)

@@ -1,0 +1,123 @@
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_torch_bridge._rows._texts import TokenFeed
+from sklearn_torch_bridge._tokenizers import is_tokenizer
+from tests.tiny_models import Tokens
+
+
+class Kwargs(nn.Module):
+    def forward(self, **given):
+        return given
+
+
+class Letters:
+    """A tokenizer of letters that leaves out the mask and has no padding token."""
+
+    pad_token_id = None
+    eos_token_id = 9
+    model_input_names = ("input_ids",)
+    model_max_length = 10**30
+
+    def __call__(self, texts, *, truncation):
+        assert truncation is False
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+def test_tokenizers_are_known_by_what_they_have(tokenizer):
+    assert is_tokenizer(tokenizer)
+    assert is_tokenizer(Letters())
+    assert not is_tokenizer(str.split)
+
+
+def test_batches_equal_those_of_the_tokenizer(tokenizer, texts):
+    feed = TokenFeed(texts, None, tokenizer, Kwargs())
+    expected = tokenizer(texts, padding=True, return_tensors="pt")
+    given = feed.batch(np.arange(len(texts)))
+    assert set(given.kwargs) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(given.kwargs[name], value), name
+    assert torch.equal(given.mask, expected["attention_mask"].bool())
+    assert feed.lengths.tolist() == expected["attention_mask"].sum(1).tolist()
+
+
+def test_texts_beyond_the_chunk_of_a_call_stay_in_order(tokenizer):
+    texts = [f"{number}" * (1 + number % 3) for number in range(2_345)]
+    feed = TokenFeed(texts, None, tokenizer, Kwargs())
+    rows = np.array([2_344, 0, 999, 1_000, 1_001])
+    expected = tokenizer([texts[row] for row in rows], padding=True)["input_ids"]
+    assert feed.batch(rows).kwargs["input_ids"].tolist() == expected
+
+
+def test_long_texts_are_truncated_at_the_tokenizers_maximum(tokenizer):
+    feed = TokenFeed(["word " * 2_000], None, tokenizer, Kwargs())
+    assert feed.lengths.tolist() == [tokenizer.model_max_length]
+
+
+def test_padding_goes_to_the_right_and_needs_no_padding_token():
+    feed = TokenFeed(["abc", "d"], None, Letters(), Kwargs())
+    given = feed.batch(np.arange(2))
+    assert given.kwargs["input_ids"].tolist() == [[97, 98, 99], [100, 9, 9]]
+    assert given.mask.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_a_model_gets_the_arguments_it_has_names_for(tokenizer):
+    """BERT's tokenizer gives token_type_ids, which this model does not take."""
+    given = TokenFeed(["a b"], None, tokenizer, Tokens()).batch(np.arange(1))
+    assert list(given.kwargs) == ["input_ids", "attention_mask"]
+
+
+def test_a_model_is_given_the_mask_even_if_the_tokenizer_makes_none():
+    given = TokenFeed(["ab", "c"], None, Letters(), Tokens()).batch(np.arange(2))
+    assert given.kwargs["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_a_model_of_one_argument_is_given_the_ids():
+    given = TokenFeed(["ab"], None, Letters(), nn.Embedding(200, 2)).batch(np.arange(1))
+    assert [ids.tolist() for ids in given.args] == [[[97, 98]]]
+    assert given.kwargs == {}
+
+
+def test_a_text_without_tokens_is_named():
+    with pytest.raises(ValueError, match="at least one token, got none in rows 1, 3"):
+        TokenFeed(["a", ""], np.array([0, 1, 0, 1]), Letters(), Kwargs())
+
+
+def test_keys_that_are_not_one_number_a_token_are_refused():
+    class Pieces(Letters):
+        def __call__(self, texts, *, truncation):
+            return {"input_ids": [[1, 2]], "pieces": [[1]]}
+
+    with pytest.raises(ValueError, match="'pieces' has another length"):
+        TokenFeed(["a"], None, Pieces(), Kwargs())
+
+
+def test_two_threads_never_are_in_one_tokenizer_together():
+    inside = SimpleNamespace(now=0, most=0)
+    barrier = threading.Barrier(4)
+
+    class Watched(Letters):
+        def __call__(self, texts, *, truncation):
+            inside.now += 1
+            inside.most = max(inside.most, inside.now)
+            result = super().__call__(texts, truncation=truncation)
+            inside.now -= 1
+            return result
+
+    tokenizer = Watched()
+
+    def work():
+        barrier.wait(10)
+        TokenFeed(["abc"] * 20_000, None, tokenizer, Kwargs())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside.most == 1

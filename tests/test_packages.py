@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge._packages import import_optional
+
+
+def test_a_missing_package_names_its_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    words = r"'hf:x' needs .*'transformers'.* pip install 'sklearn-torch-bridge\[hf\]'"
+    with pytest.raises(ImportError, match=words):
+        TorchFeatureExtractor("hf:x").fit(["a"])
+
+
+def test_a_package_that_is_there_but_broken_raises_its_own_error(tmp_path):
+    (tmp_path / "tqdm.py").write_text("raise RuntimeError('broken install')")
+    code = (
+        "from sklearn_torch_bridge._packages import import_optional\n"
+        "import sys; sys.modules.pop('tqdm', None)\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import_optional('tqdm', purpose='x')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "RuntimeError: broken install" in run.stderr
+
+
+def test_what_is_installed_is_imported():
+    assert import_optional("tqdm.auto", purpose="x").tqdm is not None
