@@ -1,17 +1,17 @@
-r"""Token or spatial axes to one vector per row.
+r"""Pooling: reduce token or spatial axes to one vector per row.
 
 Each function takes ``(hidden, mask)`` and returns a tensor of one row per sample:
 
-- ``hidden`` of shape (n_samples, n_features) passes as it is, (n_samples,) becomes
-  one column;
-- (n_samples, n_tokens, n_features): `mean`, `max` and `last` look at the tokens that
-  `mask` keeps, `cls` is the first of them;
+- ``hidden`` of shape (n_samples, n_features) is returned unchanged, (n_samples,)
+  becomes one column;
+- (n_samples, n_tokens, n_features): `mean`, `max` and `last` use the tokens that `mask`
+  keeps, `cls` is the first of them;
 - (n_samples, n_channels, \*space) with one to three axes of space after a fourth:
   `mean` and `max` reduce space;
 - `gap` and `gmp` reduce everything after the second axis, whatever the rank.
 
 `mask` has shape (n_samples, n_tokens), True (or 1) = keep. Half types are averaged in
-float32. A row without any token to keep is NaN.
+float32. A row of which no token is kept becomes NaN.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,8 @@ def mean(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor
 
     Parameters
     ----------
-    hidden : torch.Tensor
-        Of shape (n_samples, n_tokens, n_features), or (n_samples, n_channels,
-        \*space) with four or five axes.
+    hidden : torch.Tensor of shape (n_samples, n_tokens, n_features)
+        Or of shape (n_samples, n_channels, \*space), with four or five axes.
     mask : torch.Tensor of shape (n_samples, n_tokens), default=None
         True where a token is real. None keeps all.
 
@@ -44,8 +43,7 @@ def mean(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor
     Raises
     ------
     ValueError
-        If `hidden` has more than five axes, or `mask` another shape than its first
-        two.
+        If `hidden` has more than five axes, or `mask` is not of its first two.
 
     Examples
     --------
@@ -61,9 +59,8 @@ def max(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
 
     Parameters
     ----------
-    hidden : torch.Tensor
-        Of shape (n_samples, n_tokens, n_features), or (n_samples, n_channels,
-        \*space) with four or five axes.
+    hidden : torch.Tensor of shape (n_samples, n_tokens, n_features)
+        Or of shape (n_samples, n_channels, \*space), with four or five axes.
     mask : torch.Tensor of shape (n_samples, n_tokens), default=None
         True where a token is real. None keeps all.
 
@@ -75,8 +72,7 @@ def max(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If `hidden` has more than five axes, or `mask` another shape than its first
-        two.
+        If `hidden` has more than five axes, or `mask` is not of its first two.
 
     Examples
     --------
@@ -105,8 +101,7 @@ def last(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor
     Raises
     ------
     ValueError
-        If `hidden` has more than three axes, or `mask` another shape than its first
-        two.
+        If `hidden` has more than three axes, or `mask` is not of its first two.
 
     Examples
     --------
@@ -135,8 +130,7 @@ def cls(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If `hidden` has more than three axes, or `mask` another shape than its first
-        two.
+        If `hidden` has more than three axes, or `mask` is not of its first two.
 
     Examples
     --------
@@ -154,7 +148,7 @@ def gap(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     hidden : torch.Tensor of shape (n_samples, n_channels, ...)
         For instance what a ``Conv1d`` returns.
     mask : torch.Tensor, default=None
-        Not looked at: it is about tokens, and there are none here.
+        Not used, because it is for tokens.
 
     Returns
     -------
@@ -166,8 +160,7 @@ def gap(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     >>> gap(torch.tensor([[[1.0, 3.0], [5.0, 5.0]]]))
     tensor([[2., 5.]])
     """
-    columns = _as_columns(hidden)
-    return _mean_space(columns) if columns.ndim > 2 else columns  # noqa: PLR2004 - axes
+    return _mean_space(hidden) if hidden.ndim >= _TOKENS else _as_columns(hidden)
 
 
 def gmp(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -178,7 +171,7 @@ def gmp(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     hidden : torch.Tensor of shape (n_samples, n_channels, ...)
         For instance what a ``Conv1d`` returns.
     mask : torch.Tensor, default=None
-        Not looked at: it is about tokens, and there are none here.
+        Not used, because it is for tokens.
 
     Returns
     -------
@@ -190,8 +183,7 @@ def gmp(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     >>> gmp(torch.tensor([[[1.0, 3.0], [5.0, 5.0]]]))
     tensor([[3., 5.]])
     """
-    columns = _as_columns(hidden)
-    return _max_space(columns) if columns.ndim > 2 else columns  # noqa: PLR2004 - axes
+    return _max_space(hidden) if hidden.ndim >= _TOKENS else _as_columns(hidden)
 
 
 def flatten(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -202,7 +194,7 @@ def flatten(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Ten
     hidden : torch.Tensor of shape (n_samples, ...)
         Any rank.
     mask : torch.Tensor, default=None
-        Not looked at.
+        Not used.
 
     Returns
     -------
@@ -217,17 +209,9 @@ def flatten(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Ten
     return _as_columns(hidden).flatten(1)
 
 
-POOLINGS: dict[str, Pool] = {
-    "auto": mean,
-    "mean": mean,
-    "max": max,
-    "last": last,
-    "cls": cls,
-    "gap": gap,
-    "gmp": gmp,
-    "flatten": flatten,
-}
-"""What the parameter `pooling` may name."""
+_FUNCTIONS = (mean, max, last, cls, gap, gmp, flatten)
+POOLINGS: dict[str, Pool] = {"auto": mean, **{f.__name__: f for f in _FUNCTIONS}}
+"""The names that the parameter `pooling` accepts."""
 
 
 def _pool(
@@ -237,7 +221,7 @@ def _pool(
     over_tokens: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
     over_space: Callable[[torch.Tensor], torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Send `hidden` to the reduction that its number of axes asks for."""
+    """Apply the reduction for the number of axes of `hidden`."""
     if hidden.ndim < _TOKENS:
         return _as_columns(hidden)
     if hidden.ndim == _TOKENS:
@@ -254,12 +238,12 @@ def _pool(
 
 
 def _as_columns(hidden: torch.Tensor) -> torch.Tensor:
-    """Make one number per row one column."""
+    """Convert one number per row to one column."""
     return hidden.unsqueeze(1) if hidden.ndim == 1 else hidden
 
 
 def _widen(hidden: torch.Tensor) -> torch.Tensor:
-    """Give float32 for half and integer types, others as they are."""
+    """Convert half and integer types to float32; return others unchanged."""
     wide = (torch.float32, torch.float64, torch.complex64, torch.complex128)
     return hidden if hidden.dtype in wide else hidden.float()
 
@@ -311,7 +295,7 @@ def _last_token(hidden: torch.Tensor, keep: torch.Tensor | None) -> torch.Tensor
 def _token_at(
     hidden: torch.Tensor, position: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
-    """Take one token of each row, NaN where the row keeps none."""
+    """Return one token of each row, NaN if the mask keeps none of it."""
     rows = torch.arange(len(hidden), device=hidden.device)
     return hidden[rows, position].masked_fill(~keep.any(1, keepdim=True), torch.nan)
 

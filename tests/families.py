@@ -9,6 +9,10 @@ import transformers as t
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+RATE = 16_000
+TEXT_ROWS = ["a b c", "d", "e f g h i j k l m", "n o", "p a"]
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnop"]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
@@ -145,16 +149,38 @@ def by_hand(model, rows, prepare, layer=None):
 
 
 def _one_by_hand(model, inputs, layer):
-    heard = []
+    recorded = []
     handle = model.get_submodule(layer or "").register_forward_hook(
-        lambda _module, _args, value: heard.append(value)
+        # A copy: a later layer may work in place.
+        lambda _module, _args, value: recorded.append(_hidden(value)[0].clone())
     )
     with torch.inference_mode():
-        model(**inputs)
+        model(inputs) if isinstance(inputs, torch.Tensor) else model(**inputs)
     handle.remove()
-    value = heard[0]
-    if layer is None:
-        value = value.last_hidden_state
-    elif isinstance(value, tuple):
-        value = value[0]
-    return value.mean((2, 3) if value.ndim == 4 else 1)[0].numpy()
+    value = recorded[0]
+    axes = {1: None, 2: 0, 3: (1, 2)}[value.ndim]
+    return (value if axes is None else value.mean(axes)).numpy()
+
+
+def _hidden(output):
+    if isinstance(output, tuple):
+        return output[0]
+    return getattr(output, "last_hidden_state", output)
+
+
+def picture_processor():
+    return t.ViTImageProcessorPil(size={"height": 32, "width": 32})
+
+
+def folder_with(tmp_path, config, *processors):
+    return save(tmp_path / "model", config, *processors), f"hf:{tmp_path}/model"
+
+
+def why_not(*packages):
+    """Return why a package cannot be imported; None if all can."""
+    for package in packages:
+        try:
+            __import__(package)
+        except (ImportError, RuntimeError) as error:
+            return f"{package} does not import: {error}"
+    return None

@@ -41,7 +41,7 @@ BLOCKS = [[1, 2, 0, 0], [3, -4, 0, 0], [0, 0, 5, 6], [0, 0, 7, 8]]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What comes, and what must come back: values, or an error that says `says`."""
+    """What comes, and what must come back: values, or an error with this `message`."""
 
     section: str
     name: str
@@ -50,13 +50,13 @@ class Kind:
     values: Any = None
     form: str = "ndarray"
     error: str = ""
-    says: str = ""
+    message: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     needs: str = ""
 
     @property
     def is_missing(self):
-        """Tell whether this torch lacks what the kind `needs`."""
+        """Check whether this torch lacks what the kind `needs`."""
         return bool(self.needs) and not hasattr(torch, self.needs)
 
 
@@ -77,8 +77,8 @@ def gives(section, name, make, dtype, values=VALUES, **more):
     KINDS.append(Kind(section, name, make, dtype=dtype, values=values, **more))
 
 
-def refuses(section, name, make, says, error="ConversionError", **more):
-    KINDS.append(Kind(section, name, make, error=error, says=says, **more))
+def refuses(section, name, make, message, error="ConversionError", **more):
+    KINDS.append(Kind(section, name, make, error=error, message=message, **more))
 
 
 def base(dtype=torch.float32, values=VALUES):
@@ -340,7 +340,7 @@ gives(
 )
 
 
-@kind("sparse", "CSR, invalid indices", error="ValueError", says="invalid indices")
+@kind("sparse", "CSR, invalid indices", error="ValueError", message="invalid indices")
 def broken_csr():
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
         starts, columns = torch.tensor([0, 1]), torch.tensor([7])
@@ -350,7 +350,7 @@ def broken_csr():
 @kind(
     *("sparse", "COO, an index beyond int32"),
     error="ValueError",
-    says="invalid indices",
+    message="invalid indices",
 )
 def broken_coo():
     indices = torch.tensor([[0], [2**32 + 1]])
@@ -359,7 +359,7 @@ def broken_coo():
     )
 
 
-@kind("sparse", "BSC, invalid indices", error="ValueError", says="invalid indices")
+@kind("sparse", "BSC, invalid indices", error="ValueError", message="invalid indices")
 def broken_bsc():
     with torch.sparse.check_sparse_tensor_invariants(enable=False):
         starts, rows = torch.tensor([0, 1]), torch.tensor([9])
@@ -392,7 +392,7 @@ refuses(
 refuses("absent", "meta", lambda: torch.ones(2, device="meta"), "no values")
 
 
-@kind("absent", "fake tensor", error="ConversionError", says="no values")
+@kind("absent", "fake tensor", error="ConversionError", message="no values")
 def fake():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -455,7 +455,9 @@ for _name in ["vmap", "grad", "functionalize"]:
     )
 
 
-@kind("transform", "inside torch.func.jvp", error="ConversionError", says="torch.func")
+@kind(
+    "transform", "inside torch.func.jvp", error="ConversionError", message="torch.func"
+)
 def inside_jvp():
     def run(convert):
         torch.func.jvp(lambda x: (convert(x), x)[1], (torch.ones(2),), (torch.ones(2),))
@@ -526,14 +528,16 @@ gives(
 )
 
 
-@kind("subclass", "__torch_dispatch__", error="ConversionError", says="not its value")
+@kind(
+    "subclass", "__torch_dispatch__", error="ConversionError", message="not its value"
+)
 def dispatching():
     from torch.testing._internal.two_tensor import TwoTensor
 
     return TwoTensor(torch.ones(2), torch.ones(2))
 
 
-@kind("subclass", "MaskedTensor", error="ConversionError", says="lose its mask")
+@kind("subclass", "MaskedTensor", error="ConversionError", message="lose its mask")
 def masked():
     return torch.masked.masked_tensor(torch.ones(2), torch.tensor([True, False]))
 
@@ -543,7 +547,7 @@ def one_process():
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
 
 
-@kind("subclass", "DTensor", error="ConversionError", says=".full_tensor()")
+@kind("subclass", "DTensor", error="ConversionError", message=".full_tensor()")
 def dtensor():
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Replicate, distribute_tensor
@@ -766,7 +770,7 @@ gives("container", "foreign array by DLPack, on the CPU", Foreign, "float32")
 
 
 def outcome(entry):
-    """Convert one kind; tell in plain data what happened."""
+    """Convert one kind; return the outcome as what JSON can hold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # several makers use what torch calls beta
         obj = entry.make()
@@ -819,17 +823,17 @@ def try_each():
             os.close(read)
             signal.alarm(TIMEOUT_SECONDS)
             try:
-                told = json.dumps(outcome(entry))
-            except BaseException:  # noqa: BLE001 - told to the parent, as text
-                told = json.dumps({"error": "broken test", "message": trace()})
+                text = json.dumps(outcome(entry))
+            except BaseException:  # noqa: BLE001 - the parent gets it as text
+                text = json.dumps({"error": "broken test", "message": trace()})
             with os.fdopen(write, "w") as pipe:
-                pipe.write(told)
+                pipe.write(text)
             os._exit(0)
         os.close(write)
         with os.fdopen(read) as pipe:
-            told = pipe.read()
+            text = pipe.read()
         _, status = os.waitpid(child, 0)
-        found.append({"status": status, "outcome": json.loads(told or "null")})
+        found.append({"status": status, "outcome": json.loads(text or "null")})
     return found
 
 
@@ -849,12 +853,12 @@ def table():
             section = entry.section
             lines.append(f"| **{section}** | |")
         if entry.error:
-            told = f"`{entry.error}`: “{entry.says}”"
+            result = f"`{entry.error}`: “{entry.message}”"
         else:
-            told = f"`{entry.dtype}`"
+            result = f"`{entry.dtype}`"
             if entry.form != "ndarray":
-                told += f" `{entry.form}`"
-        lines.append(f"| {entry.name} | {told} |")
+                result += f" `{entry.form}`"
+        lines.append(f"| {entry.name} | {result} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Modules that each have something a copy could lose, and how to tell that none is."""
+"""Modules that each have something a copy could lose, and how to check that none is."""
 
 from itertools import combinations
 
@@ -13,8 +13,8 @@ class Scale(nn.Parameter):
     """A parameter of a class of its own."""
 
 
-def heard(*_):
-    """Be a hook."""
+def hook(*_):
+    """Do nothing."""
 
 
 def tied():
@@ -67,7 +67,7 @@ def flags():
     module[2].bias.requires_grad_(False)
     module[2].weight = Scale(torch.ones(2, 4))
     module[2].weight.note = "kept"
-    module[2].register_forward_hook(heard)
+    module[2].register_forward_hook(hook)
     return module
 
 
@@ -101,8 +101,8 @@ def as_bytes(tensor):
     return bytes(flat.view(torch.uint8).numpy()) if len(flat) else b""
 
 
-def look(tensor):
-    """Give all of a tensor but where it is."""
+def facts(tensor):
+    """Return all of a tensor but where it is."""
     kind = (type(tensor), tensor.dtype, tensor.shape, tensor.stride())
     return kind, tensor.requires_grad, vars(tensor), as_bytes(tensor)
 
@@ -112,7 +112,7 @@ def addresses(module):
 
 
 def common_memory(tensors):
-    """Tell which are one object, and how far apart those are that share memory."""
+    """Return which are one object, and how far apart others are in memory."""
     spans = [(tensor, tensor.data_ptr(), n_bytes(tensor)) for tensor in tensors]
     return [
         (
@@ -131,12 +131,12 @@ def n_bytes(tensor):
 
 
 def assert_same(found, module):
-    """Compare two modules in all, and see that they share nothing."""
+    """Compare two modules in all, and check that they share nothing."""
     assert repr(found) == repr(module)
     expected, ours = dict(named(module)), dict(named(found))
     assert list(ours) == list(expected)
     for name, tensor in expected.items():
-        assert look(ours[name]) == look(tensor), name
+        assert facts(ours[name]) == facts(tensor), name
     assert common_memory(ours.values()) == common_memory(expected.values())
     theirs = {id(part) for part in module.modules()} | addresses(module)
     assert not theirs & ({id(part) for part in found.modules()} | addresses(found))
@@ -158,7 +158,7 @@ GENERATED_DTYPES = [
 
 @st.composite
 def modules(draw, dtypes=GENERATED_DTYPES):
-    """Draw a module whose tensors look at a few storages, tied, strided and shared."""
+    """Draw a module whose tensors are views of a few storages, tied and strided."""
     module = nn.Module()
     storages = [
         torch.arange(size, dtype=torch.uint8) % 2

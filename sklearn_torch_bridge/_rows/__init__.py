@@ -1,10 +1,19 @@
-"""What `X` is: rows of some kind, checked, and turned into batches of a model.
+"""What `X` is: rows of some kind, checked, then turned into batches for a model.
 
-Hides the kinds of rows there are.
+Hides which kinds of rows there are: each is one file, and `_kinds.py` has their table.
 """
 
-from sklearn_torch_bridge._rows._checked_rows import CheckedRows, check_rows
-from sklearn_torch_bridge._rows._feeds import made_up, make_feed
-from sklearn_torch_bridge._rows._inputs import is_missing
+from sklearn_torch_bridge._rows._base import CheckedRows, Feed, FeedError, Receiver
+from sklearn_torch_bridge._rows._entry_faults import is_missing
+from sklearn_torch_bridge._rows._kinds import check_rows, made_up_feed, make_feed
 
-__all__ = ["CheckedRows", "check_rows", "is_missing", "made_up", "make_feed"]
+__all__ = [
+    "CheckedRows",
+    "Feed",
+    "FeedError",
+    "Receiver",
+    "check_rows",
+    "is_missing",
+    "made_up_feed",
+    "make_feed",
+]

@@ -1,19 +1,63 @@
-"""Mappings of columns, and Datasets, as rows that are taken when they are needed."""
+"""A mapping of columns: arrays or tensors that are keyword arguments of the model."""
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["Columns", "Items", "as_columns"]
+from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
+from sklearn_torch_bridge._rows._entry_faults import hidden_fault
+from sklearn_torch_bridge._rows._given_input import Given
+from sklearn_torch_bridge._rows._missing_or_nan import finite_rows, without_bad
+from sklearn_torch_bridge._rows._model_dtype import copied_row
+from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
+from sklearn_torch_bridge._types import NUMERIC_KINDS, Inputs, Rows
+from sklearn_torch_bridge.models import MASKS, AcceptedInputs, read_mask
 
-_NUMBERS = "biufc"
+__all__ = ["COLUMNS", "Columns", "ColumnsFeed", "as_columns"]
+
+_FIRST_ARGUMENTS = frozenset({"input", "src", "query"})  # of layers of sequences
+
+
+class _Columns(Kind):
+    """Equally long columns by name."""
+
+    name = "columns"
+
+    def recognises(self, given: Given) -> bool:
+        return isinstance(given.X, Mapping)
+
+    def check(self, given: Given) -> CheckedRows:
+        columns = as_columns(given.X)
+        given.check_not_empty(len(columns))
+        if given.preprocess is not None or not len(columns):
+            return CheckedRows(self, columns, len(columns))
+        finite = {
+            name: finite_rows(column)
+            for name, column in columns.by_name.items()
+            if name not in MASKS  # of floats: -inf is padding
+        }
+        bad = np.flatnonzero(~np.logical_and.reduce([*finite.values()]))
+        return without_bad(self, columns, bad, given, lambda: _not_finite(finite))
+
+    def feed(self, values: Any, receiver: Receiver) -> Feed:
+        for name in _FIRST_ARGUMENTS & set(values.by_name):
+            check_rows_axis(receiver.loaded.module, values.by_name[name].ndim)
+        return ColumnsFeed(values, receiver.accepts)
+
+    def made_up(self, values: Any, receiver: Receiver) -> CheckedRows:
+        columns = {name: _zeros(column) for name, column in values.by_name.items()}
+        return CheckedRows(self, Columns(columns), 1)
+
+
+COLUMNS = _Columns()
 
 
 class Columns:
-    """Equally long arrays or tensors by name: keyword arguments of a model."""
+    """Equally long arrays or tensors by name."""
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
         self.by_name = columns
@@ -22,7 +66,7 @@ class Columns:
         return len(next(iter(self.by_name.values())))
 
     def __getitem__(self, rows: Any) -> Any:
-        """Give one row as a dict, or several as columns."""
+        """Return one row as a dict, or several as columns."""
         taken = {name: column[rows] for name, column in self.by_name.items()}
         return taken if isinstance(rows, (int, np.integer)) else Columns(taken)
 
@@ -32,29 +76,33 @@ def as_columns(X: Mapping[Any, Any]) -> Columns:
     if not X:
         msg = "`X` must have a column, got an empty mapping."
         raise ValueError(msg)
-    columns: dict[str, Any] = {}
-    for name, given in X.items():
-        if not isinstance(name, str):
-            msg = f"`X`, where it is a mapping, must have str as keys, got {name!r}."
-            raise TypeError(msg)
-        if np.ma.is_masked(given):
-            msg = (
-                f"column {name!r} of `X` has masked values; call .filled(value) first."
-            )
-            raise ValueError(msg)
-        column = _as_column(name, given)
-        if not column.ndim or not _holds_numbers(column):
-            msg = (
-                f"`X`, where it is a mapping, must hold arrays or tensors of numbers "
-                f"with one entry a row, but column {name!r} is {_describe(column)}."
-            )
-            raise TypeError(msg)
-        columns[name] = column.detach() if isinstance(column, torch.Tensor) else column
+    columns = {name: _checked_column(name, given) for name, given in X.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         msg = f"`X` must have columns of one length, got {lengths}."
         raise ValueError(msg)
     return Columns(columns)
+
+
+def _checked_column(name: Any, given: Any) -> Any:
+    if not isinstance(name, str):
+        msg = f"`X`, where it is a mapping, must have str as keys, got {name!r}."
+        raise TypeError(msg)
+    for part in given if isinstance(given, (list, tuple)) else (given,):
+        if fault := hidden_fault(part):
+            what = f"column {name!r} of `X` {fault}"
+            msg = f"{what}; call .filled(value) first, or load its values."
+            raise ValueError(msg)
+    column = _as_column(name, given)
+    is_tensor = isinstance(column, torch.Tensor)
+    if not column.ndim or not (is_tensor or column.dtype.kind in NUMERIC_KINDS):
+        msg = (
+            "`X`, where it is a mapping, must hold arrays or tensors of numbers with "
+            f"one entry a row, but column {name!r} is of dtype {column.dtype} and "
+            f"shape {tuple(column.shape)}."
+        )
+        raise TypeError(msg)
+    return column.detach() if is_tensor else column
 
 
 def _as_column(name: str, given: Any) -> Any:
@@ -73,51 +121,44 @@ def _are_tensors(entries: Any) -> bool:
     return len(entries) > 0 and all(isinstance(one, torch.Tensor) for one in entries)
 
 
-def _holds_numbers(column: Any) -> bool:
-    return isinstance(column, torch.Tensor) or column.dtype.kind in _NUMBERS
+def _not_finite(finite: Mapping[str, NDArray[np.bool_]]) -> ValueError:
+    name, rows = next(named for named in finite.items() if not named[1].all())
+    row = int(np.argmin(rows))
+    msg = f"`X` must be finite, but row {row} of column {name!r} has NaN or infinity."
+    return ValueError(msg)
 
 
-def _describe(column: Any) -> str:
-    return f"of dtype {column.dtype} and shape {tuple(column.shape)}"
+def _zeros(column: Any) -> Any:
+    shape = (1, *column.shape[1:])
+    if isinstance(column, torch.Tensor):
+        return column.new_zeros(shape)
+    return np.zeros(shape, column.dtype)
 
 
-class Items:
-    """The rows of a Dataset, read when they are needed.
+class ColumnsFeed(Feed):
+    """Columns as keyword arguments; the mask among them says which tokens are real."""
 
-    Of an item that is a tuple or a list the first entry is the row, as PyTorch's
-    Datasets give inputs with their targets; with a `preprocess` of the user's own an
-    item stays `whole`.
-    """
-
-    def __init__(self, dataset: Any, *, whole: bool) -> None:
-        self._dataset = dataset
-        self._whole = whole
-        self._n_rows = len(dataset)  # for one call, whatever is added meanwhile
+    def __init__(self, columns: Columns, accepts: AcceptedInputs) -> None:
+        taken = columns.by_name if accepts.names is None else accepts.names
+        unknown = [name for name in columns.by_name if name not in taken]
+        if unknown:
+            msg = (
+                f"`X` has the column {unknown[0]!r}, and `model` takes "
+                f"{', '.join(map(repr, accepts.parameters))}."
+            )
+            raise ValueError(msg)
+        sizes = [math.prod(one.shape[1:]) for one in columns.by_name.values()]
+        self.row_size = sum(sizes)
+        self._columns = columns
+        self._dtype = accepts.dtype
 
     def __len__(self) -> int:
-        return self._n_rows
+        return len(self._columns)
 
-    def __iter__(self) -> Iterator[Any]:
-        """Yield items to be told apart: of one that cannot be read, its place."""
-        for row in range(len(self)):
-            try:
-                yield self[row]
-            except Exception:  # noqa: BLE001 - it is raised when a batch needs it
-                yield ("unreadable", row)
-
-    @cached_property
-    def first(self) -> Any:
-        """Give the first item that can be read, to be looked at."""
-        failure: Exception | None = None
-        for row in range(len(self)):
-            try:
-                return self[row]
-            except Exception as error:  # noqa: BLE001 - raised if all do
-                failure = failure or error
-        raise failure or IndexError
-
-    def __getitem__(self, row: int) -> Any:
-        item = self._dataset[int(row)]
-        if self._whole or not isinstance(item, (tuple, list)) or not len(item):
-            return item
-        return item[0]
+    def batch(self, rows: Rows) -> Inputs:
+        """Copy these rows of each column, floats in the dtype of the model."""
+        taken = self._columns[rows].by_name
+        kwargs = {
+            name: copied_row(values, self._dtype) for name, values in taken.items()
+        }
+        return Inputs(kwargs=kwargs, mask=read_mask(kwargs))

@@ -1,6 +1,5 @@
-"""Texts as the token ids of a Hugging Face tokenizer: made once, padded per batch."""
+"""Texts: checked, each run once, turned into token ids that are padded per batch."""
 
-import inspect
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -8,52 +7,143 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from sklearn_torch_bridge._row_numbers import as_indices, describe_rows
-from sklearn_torch_bridge._tokenizers import lock_of
+from sklearn_torch_bridge._row_numbers import as_indices
+from sklearn_torch_bridge._rows._base import (
+    CheckedRows,
+    Feed,
+    FeedError,
+    Kind,
+    Receiver,
+)
+from sklearn_torch_bridge._rows._entry_faults import is_missing
+from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
+from sklearn_torch_bridge._rows._missing_or_nan import without_bad
+from sklearn_torch_bridge._rows._preprocessed import RowFeed
+from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
+from sklearn_torch_bridge.models import AcceptedInputs, text_part
 
-__all__ = ["TokenFeed"]
+__all__ = ["TEXTS", "TokenFeed"]
 
 _AT_ONCE = 1_000  # texts a call, so that lists of Python integers stay short
 _NO_MAXIMUM = 1_000_000  # transformers writes "no maximum" as 1e30
 
 
-class TokenFeed:
-    """Distinct texts as token ids, 4 bytes each.
+class _Texts(Kind):
+    """One str a row."""
+
+    name = "texts"
+
+    def recognises(self, given: Given) -> bool:
+        if given.entries is None:
+            return False
+        first = given.first
+        if isinstance(first, str):
+            return True
+        if is_tokenizer(given.preprocess):  # then a row that is none will be named
+            return given.all_missing or (bool(given.entries) and not is_number(first))
+        if given.preprocess is not None or not given.brings:
+            return False
+        return given.all_missing or _is_almost_text(first)
+
+    def check(self, given: Given) -> CheckedRows:
+        given.check_frame()
+        entries = as_entries(given.X)
+        bad = np.flatnonzero([not isinstance(text, str) for text in entries])
+        some = without_bad(self, entries, bad, given, lambda: _not_texts(entries, bad))
+        distinct, origin = _distinct([str(text) for text in some.values])
+        if origin is None:
+            origin = some.origin
+        elif some.origin is not None:
+            origin = np.where(some.origin < 0, -1, origin[some.origin])
+        return CheckedRows(self, distinct, some.n_samples, origin, some.bad)
+
+    def feed(self, values: Any, receiver: Receiver) -> Feed:
+        loaded, own = receiver.loaded, text_part(receiver.preprocess)
+        preprocess = own or loaded.preprocess
+        if preprocess is None:
+            msg = (
+                "`X` holds str, and `model` takes tensors: give a `preprocess`, such "
+                "as the model's tokenizer, or a model that brings one "
+                "('hf:NAME_OR_PATH')."
+            )
+            raise TypeError(msg)
+        if is_tokenizer(preprocess):
+            accepts, forgiving = receiver.accepts, receiver.forgiving
+            return TokenFeed(values, preprocess, accepts, forgiving=forgiving)
+        if own is None and loaded.lengths is not None:
+            lengths = loaded.lengths(values)
+        else:
+            lengths = np.array([len(text) for text in values], np.int64)
+        return RowFeed(values, preprocess, receiver.accepts.dtype, lengths=lengths)
+
+
+TEXTS = _Texts()
+
+
+def _is_almost_text(value: Any) -> bool:
+    """Return whether users take a value for a text: bytes, and lists of words."""
+    words = isinstance(value, (list, tuple)) and len(value) > 0
+    return isinstance(value, bytes) or (words and isinstance(value[0], str))
+
+
+def _not_texts(entries: Sequence[Any], bad: Indices) -> Exception:
+    """Return the error for entries that are no str, which names the first of them."""
+    row, value = bad[0], entries[bad[0]]
+    missing = is_missing(value)
+    msg = (
+        f"`X` must hold str in every row, but row {row} is "
+        f"{'missing: ' if missing else ''}{value!r}"
+        f"{f' ({len(bad)} such rows)' if len(bad) > 1 else ''}."
+    )
+    if missing:
+        return ValueError(msg + " Drop or fill missing texts first.")
+    return TypeError(msg)
+
+
+def _distinct(texts: Sequence[str]) -> tuple[list[str], Indices | None]:
+    """Return each text once, and the place of each row's; None if all differ.
+
+    >>> _distinct(["a", "b", "a"])
+    (['a', 'b'], array([0, 1, 0]))
+    """
+    first: dict[str, int] = {}
+    origin = np.array([first.setdefault(text, len(first)) for text in texts], np.intp)
+    return list(first), None if len(first) == len(texts) else origin
+
+
+class TokenFeed(Feed):
+    """Distinct texts as the ids of a Hugging Face tokenizer, 4 bytes each.
 
     Batches are padded on the right, whatever the tokenizer says: there it changes
     neither positions nor, in a causal model, what a real token sees. For a model that
     takes no mask only texts of one length share a batch.
     """
 
-    row_size = None
-
     def __init__(
         self,
         texts: Sequence[str],
-        origin: Indices | None,
         tokenizer: Any,
-        model: nn.Module,
+        accepts: AcceptedInputs,
         *,
         forgiving: bool = False,
     ) -> None:
-        self._origin = origin
-        self._ids, self.lengths = _encode(texts, tokenizer)
-        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._ids, lengths = _encode(texts, tokenizer)
+        self.lengths = self._n_tokens = lengths
+        self._starts = np.cumsum(lengths) - lengths
         self._padding = _padding(tokenizer)
-        self._takes = _taken_by(model, tuple(self._ids))
+        self._takes = _names_taken(accepts, tuple(self._ids))
         self.even = self._takes is None or "attention_mask" not in self._takes
         if not forgiving:
             self._refuse_empty(slice(0, len(texts)))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self._starts)
 
     def batch(self, rows: Rows) -> Inputs:
         """Pad the ids of these texts to the longest of them."""
-        lengths = self.lengths[rows]
+        lengths = self._n_tokens[rows]
         if not lengths[-1]:  # the shortest: rows come longest first
             self._refuse_empty(rows)
         columns = np.arange(lengths.max())
@@ -71,21 +161,16 @@ class TokenFeed:
         return Inputs(kwargs={name: given[name] for name in self._takes}, mask=mask)
 
     def _refuse_empty(self, rows: Rows) -> None:
-        empty = as_indices(rows)[self.lengths[rows] == 0]
+        empty = as_indices(rows)[self._n_tokens[rows] == 0]
         if len(empty):
-            origin = self._origin
-            places = empty if origin is None else np.flatnonzero(np.isin(origin, empty))
-            msg = (
-                "`X` must hold texts of at least one token, got none in "
-                f"{describe_rows(places)}."
-            )
-            raise ValueError(msg)
+            msg = "`X` must hold texts of at least one token, got none in {}."
+            raise FeedError(empty, lambda named: ValueError(msg.format(named)))
 
 
 def _encode(
     texts: Sequence[str], tokenizer: Any
 ) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64]]:
-    """Give for each key the ids of all texts in one run, and their lengths."""
+    """Return for each key the ids of all texts in one run, and their lengths."""
     truncation = tokenizer.model_max_length < _NO_MAXIMUM
     chunks: dict[str, list[NDArray[np.int32]]] = {}
     lengths: list[int] = []
@@ -110,7 +195,7 @@ def _encode(
 
 
 def _padding(tokenizer: Any) -> dict[str, int]:
-    """Give the value that fills each key; where there is no padding token, any."""
+    """Return the value that fills each key; without a padding token, any."""
     token = tokenizer.pad_token_id
     if token is None:
         token = getattr(tokenizer, "eos_token_id", None) or 0
@@ -121,12 +206,13 @@ def _padding(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def _taken_by(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Give the keys that the model's forward has a name for; None: ids by position."""
-    parameters = inspect.signature(model.forward).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+def _names_taken(
+    accepts: AcceptedInputs, names: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Return the keys that the forward has a name for; None: ids by position."""
+    if accepts.names is None and accepts.parameters:
         return names
-    if "input_ids" not in parameters:
+    if accepts.names is None or "input_ids" not in accepts.names:
         return None
     with_mask = dict.fromkeys((*names, "attention_mask"))
-    return tuple(name for name in with_mask if name in parameters)
+    return tuple(name for name in with_mask if name in accepts.names)

@@ -1,22 +1,30 @@
 """What the parameter `model` may be: one small file a library, and a registry.
 
+Hides how each library names, loads and prepares its models, and which stay loaded.
 ``models.register`` adds a prefix for strings of your own.
 """
 
+from sklearn_torch_bridge._packages import set_home
+from sklearn_torch_bridge.models._accepted_inputs import (
+    AcceptedInputs as AcceptedInputs,
+)
+from sklearn_torch_bridge.models._load_model import files_of as files_of
+from sklearn_torch_bridge.models._load_model import is_loaded as is_loaded
+from sklearn_torch_bridge.models._load_model import load_model as load_model
+from sklearn_torch_bridge.models._load_model import (
+    may_bring_preprocess as may_bring_preprocess,
+)
+from sklearn_torch_bridge.models._load_model import opens_files as opens_files
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
-from sklearn_torch_bridge.models._only_reads import only_reads as only_reads
+from sklearn_torch_bridge.models._padding_masks import MASKS as MASKS
+from sklearn_torch_bridge.models._padding_masks import read_mask as read_mask
 from sklearn_torch_bridge.models._processors import (
     is_media_processor as is_media_processor,
 )
 from sklearn_torch_bridge.models._processors import media_of as media_of
 from sklearn_torch_bridge.models._processors import text_part as text_part
-from sklearn_torch_bridge.models._registry import files_of as files_of
-from sklearn_torch_bridge.models._registry import is_loaded as is_loaded
-from sklearn_torch_bridge.models._registry import load_model as load_model
-from sklearn_torch_bridge.models._registry import (
-    may_bring_preprocess as may_bring_preprocess,
-)
-from sklearn_torch_bridge.models._registry import opens_files as opens_files
 from sklearn_torch_bridge.models._registry import register
 
 __all__ = ["LoadedModel", "register"]
+
+set_home(globals())

@@ -1,32 +1,22 @@
-"""Where models of the Hugging Face hub lie, which files count, how they are read."""
+"""The files of models of the Hugging Face hub: where they are, how they are read."""
 
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._safe_loading import loading
 
-__all__ = [
-    "cached_folder",
-    "files_in",
-    "silent_loading",
-    "tree_of_files",
-    "weights_only",
-]
+__all__ = ["files_in", "find_folder", "loading_from_hub", "tree_of_files"]
 
-_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-_LOCK = threading.RLock()
-
-# Other libraries' weights, notes and pictures: no loader reads any of them.
+# Weights of other libraries, notes and pictures: no loader reads any of them.
 _NOT_READ = frozenset(
     {".gguf", ".h5", ".jpg", ".md", ".msgpack", ".onnx", ".ot", ".png", ".tflite"}
 )
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List the files right in a folder that may decide what a model computes."""
+    """List the files directly in a folder that may change what a model computes."""
     files = [
         path
         for path in sorted(folder.iterdir())
@@ -38,20 +28,21 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def tree_of_files(folder: Path) -> list[Path]:
-    """List such files in a folder and in the folders below it."""
-    below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    """List such files in a folder and in all folders inside it."""
     files = files_in(folder)
-    for inner in below:
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         if inner.name[0] != "." and inner.name not in ("onnx", "openvino"):
             files += tree_of_files(inner)
     return files
 
 
-def cached_folder(name: str, file: str, *, prefix: str) -> Path:
-    """Find the files of a model that was loaded from the hub before.
+def find_folder(name: str, file: str, *, prefix: str) -> Path:
+    """Return the folder that `name` is, or the one of `file` in the cache of the hub.
 
-    Raises `FileNotFoundError` where it is not here yet.
+    Raises `FileNotFoundError` if the model is not on this machine yet.
     """
+    if Path(name).is_dir():
+        return Path(name)
     purpose = f"`model`='{prefix}:{name}'"
     hub = import_optional("transformers.utils.hub", purpose=purpose)
     try:
@@ -62,32 +53,19 @@ def cached_folder(name: str, file: str, *, prefix: str) -> Path:
 
 
 @contextmanager
-def silent_loading() -> Iterator[None]:
-    """Keep loading silent: progress is shown only with `verbose`."""
+def loading_from_hub(model: str, *, library: str) -> Iterator[None]:
+    """Load without progress bars and pickled code; explain where nothing is found."""
     transformers = import_optional("transformers", purpose="a model of the hub")
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
+    must = (
+        "be a folder with a saved model, or the name of one on the Hugging Face hub "
+        f"that is cached or can be reached. {library} says"
+    )
     try:
-        yield
+        with loading(model, must=must, errors=(OSError,)):
+            yield
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def weights_only() -> Iterator[None]:
-    """Let no pickle in a file run code, whatever a library asks `torch.load` for.
-
-    Those of torchvision's weights and of `torch.export.load` have no option for it.
-    """
-    with _LOCK:
-        before = os.environ.get(_WEIGHTS_ONLY)
-        os.environ[_WEIGHTS_ONLY] = "1"
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[_WEIGHTS_ONLY]
-            else:
-                os.environ[_WEIGHTS_ONLY] = before

@@ -1,4 +1,4 @@
-"""A module and what it brings along."""
+"""A module with what belongs to it: its preprocessing, its pooling."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,26 +16,24 @@ __all__ = ["LoadedModel"]
 # Its parameters are the fields, which numpydoc cannot read off the source.
 @dataclass(frozen=True)
 class LoadedModel:  # numpydoc ignore=PR02
-    """Hold a module, and what an extractor does with it where it is not told.
+    """A module, with what an extractor uses where its parameters are left open.
 
     Parameters
     ----------
     module : torch.nn.Module
-        What computes the features.
+        Computes the features.
     preprocess : callable, tokenizer or None, default=None
-        Stands in for ``preprocess=None``; for texts alone where there is `media`.
+        Used for ``preprocess=None``; if there is `media`, only for texts.
     media : callable or None, default=None
         Takes a list of images, paths or sound, as `preprocess` takes rows. With it
-        and no `preprocess`, str among the rows are names of files and not texts. A
-        row then counts, for a cache, by what is in its file.
+        and without `preprocess`, str among the rows are names of files and not texts.
+        A cache then identifies a row by the content of its file.
     output : str, int or None, default=None
-        Stands in for ``output=None``, where no `layer` is asked for.
-    pooling : str or callable, default="auto"
-        Stands in for ``pooling="auto"``, where no `layer` is asked for.
-    layer_pooling : str or callable, default="auto"
-        The same for layers.
+        Used for ``output=None`` if no `layer` is given.
+    pooling, layer_pooling : str or callable, default="auto"
+        Used for ``pooling="auto"`` if no `layer` is given, and for layers.
     lengths : callable or None, default=None
-        Gives the number of tokens of each of a list of texts, to sort by.
+        Takes a list of texts and returns the number of tokens of each, to sort by.
 
     Examples
     --------
@@ -55,5 +53,5 @@ class LoadedModel:  # numpydoc ignore=PR02
 
     @property
     def opens_files(self) -> bool:
-        """Tell whether str among the rows name files."""
+        """Return whether str among the rows name files."""
         return self.media is not None and self.preprocess is None

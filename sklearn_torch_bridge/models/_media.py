@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.io import wavfile
 from torch import nn
 
 from sklearn_torch_bridge._devices import float_dtype
@@ -40,21 +39,20 @@ class ImageRows:
         return self._prepare([_open_image(row, self._mode) for row in rows])
 
     def takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
-        """Tell arrays that are pictures from those that are prepared already."""
-        if str(dtype).rpartition(".")[2] != "uint8":
-            return False
-        return len(shape) == _TWO_AXES or (
-            len(shape) == _THREE_AXES
-            and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS)
+        """Return whether an array is a picture, and not prepared already."""
+        has_channels = len(shape) == _THREE_AXES and (
+            shape[-1] in _CHANNELS or shape[0] in _CHANNELS
         )
+        is_uint8 = str(dtype).rpartition(".")[2] == "uint8"
+        return is_uint8 and (len(shape) == _TWO_AXES or has_channels)
 
     def example(self) -> NDArray[np.uint8]:
-        """Give a row, for the width of a result without rows."""
+        """Return a row, for the width of a result without rows."""
         return np.zeros((32, 32, 3), np.uint8)
 
 
 def _open_image(row: Any, mode: str) -> Any:
-    """Give a picture upright and in `mode`, as transformers' pipelines take it."""
+    """Return a picture upright and in `mode`, as transformers' pipelines take it."""
     pillow = import_optional("PIL.Image", purpose="opening images")
     turn = import_optional("PIL.ImageOps", purpose="opening images").exif_transpose
     if isinstance(row, (str, os.PathLike)):
@@ -73,20 +71,17 @@ def _open_image(row: Any, mode: str) -> Any:
 
 def _as_picture(row: Any) -> NDArray[np.uint8]:
     """Put channels last, and leave out the axis of a single one."""
-    array: NDArray[Any] = (
-        row.detach().cpu().numpy() if isinstance(row, torch.Tensor) else row
-    )
+    array = row.detach().cpu().numpy() if isinstance(row, torch.Tensor) else row
     if array.dtype != np.uint8 or array.ndim not in (_TWO_AXES, _THREE_AXES):
         msg = (
             "an array must be a picture of uint8, (height, width, channels), got "
             f"{array.dtype} of shape {array.shape}."
         )
         raise TypeError(msg)
-    if array.ndim == _TWO_AXES:
-        return array
-    if array.shape[-1] not in _CHANNELS:
+    if array.ndim == _THREE_AXES and array.shape[-1] not in _CHANNELS:
         array = array.transpose(1, 2, 0)
-    return array[..., 0] if array.shape[-1] == 1 else np.ascontiguousarray(array)
+    is_grey = array.ndim == _THREE_AXES and array.shape[-1] == 1
+    return array[..., 0] if is_grey else np.ascontiguousarray(array)
 
 
 class SoundRows:
@@ -104,55 +99,43 @@ class SoundRows:
         self._dtype = float_dtype(module)
         config = getattr(module, "config", None)
         self._n_positions = getattr(config, "max_source_positions", None)
-        self.even = not (
-            hasattr(extractor, "nb_max_frames") or hasattr(extractor, "max_length")
-        )
+        fixed = "nb_max_frames", "max_length"
+        self.even = not any(hasattr(extractor, length) for length in fixed)
 
     def __call__(self, rows: Sequence[Any]) -> Inputs:
         """Check the rate of each clip, and extract features of all together."""
         clips = [self._clip(row) for row in rows]
-        asked = {"return_attention_mask": True} if self._has_window() else {}
-        made = dict(
-            self._extractor(
-                clips, sampling_rate=self._rate, return_tensors="pt", **asked
-            )
-        )
-        mask = made.pop("attention_mask", None) if asked else None
+        has_window = hasattr(self._extractor, "nb_max_frames") and self._n_positions
+        asked: dict[str, Any] = {"return_attention_mask": True} if has_window else {}
+        asked |= {"sampling_rate": self._rate, "return_tensors": "pt"}
+        made = dict(self._extractor(clips, **asked))
+        mask = made.pop("attention_mask", None) if has_window else None
+        if mask is not None:  # of frames; each position is made of several
+            mask = mask[:, :: mask.shape[1] // self._n_positions]
         kwargs = {
             name: value.to(self._dtype) if value.is_floating_point() else value
             for name, value in made.items()
         }
-        return Inputs(kwargs=kwargs, mask=self._of_positions(mask))
+        return Inputs(kwargs=kwargs, mask=mask)
 
     def takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
-        """Tell a waveform from features."""
-        del dtype
+        """Return whether an array is a waveform, and no features."""
         return len(shape) == 1
 
     def example(self) -> NDArray[np.float32]:
-        """Give a row, for the width of a result without rows."""
+        """Return a row, for the width of a result without rows."""
         return np.zeros(self._rate, np.float32)
 
     def lengths(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
         """Count values, for clips that must not be padded."""
-        if not self.even:
-            return None
-        return np.array([self._n_values(row) for row in rows], np.int64)
+        counts = map(self._n_values, rows)
+        return np.fromiter(counts, np.int64) if self.even else None
 
     def _n_values(self, row: Any) -> int:
         try:
             return len(self._read(row, lazily=True)[0])
         except (TypeError, ValueError, OSError):  # `__call__` will say of which row
             return 0
-
-    def _has_window(self) -> bool:
-        return hasattr(self._extractor, "nb_max_frames") and bool(self._n_positions)
-
-    def _of_positions(self, mask: torch.Tensor | None) -> torch.Tensor | None:
-        """Thin out a mask of frames to one of the positions that they become."""
-        if mask is None or not self._n_positions:
-            return None
-        return mask[:, :: mask.shape[1] // self._n_positions]
 
     def _clip(self, row: Any) -> NDArray[Any]:
         array, rate = self._read(row)
@@ -176,7 +159,7 @@ class SoundRows:
     def _read(
         self, row: Any, *, lazily: bool = False
     ) -> tuple[NDArray[Any], int | None]:
-        """Give the values of a clip, and its rate where it says so."""
+        """Return the values of a clip, and its rate where that is known."""
         if isinstance(row, (str, os.PathLike)):
             return _read_wav(Path(row), lazily=lazily)
         if isinstance(row, Mapping):
@@ -194,12 +177,13 @@ class SoundRows:
 
 def _read_wav(path: Path, *, lazily: bool) -> tuple[NDArray[Any], int]:
     """Read a WAV file as floats from -1 to 1, channels averaged; or only map it."""
+    from scipy.io import wavfile  # slow: it brings MATLAB's formats and others
+
     try:
-        rate, values = wavfile.read(path, mmap=lazily)
+        rate, array = wavfile.read(path, mmap=lazily)
     except ValueError as error:
         msg = f"a path must name a WAV file, got {path.name!r}: {error}"
         raise ValueError(msg) from error
-    array: NDArray[Any] = values
     if lazily:
         return array, int(rate)
     if array.dtype.kind == "u":  # 8 bits, around 128

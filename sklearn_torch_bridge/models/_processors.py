@@ -1,11 +1,11 @@
 """Processors of transformers, given as `preprocess` or found beside a model."""
 
-import inspect
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from sklearn_torch_bridge.models._accepted_inputs import AcceptedInputs
 from sklearn_torch_bridge.models._media import ImageRows, SoundRows
 
 __all__ = ["is_media_processor", "media_of", "text_part"]
@@ -16,26 +16,27 @@ _SEVERAL = "ProcessorMixin"
 
 
 def is_media_processor(preprocess: Any) -> bool:
-    """Tell an image processor or feature extractor, which takes no texts."""
+    """Check for an image processor or feature extractor, which takes no texts."""
     return _is(preprocess, _IMAGES) or _is(preprocess, _SOUND)
 
 
 def text_part(preprocess: Any) -> Any:
-    """Give what takes texts: the tokenizer of a processor of several kinds."""
+    """Return what takes texts: the tokenizer of a processor of several kinds."""
     if not _is(preprocess, _SEVERAL):
         return preprocess
     return getattr(preprocess, "tokenizer", None)
 
 
 def media_of(preprocess: Any, module: nn.Module) -> ImageRows | SoundRows | None:
-    """Give what takes images or sound; None where `preprocess` is something else."""
+    """Return what takes images or sound; None where `preprocess` takes others."""
     if _is(preprocess, _SEVERAL):
         parts = ("image_processor", "feature_extractor")
         found = (getattr(preprocess, name, None) for name in parts)
         preprocess = next((part for part in found if part is not None), None)
     if _is(preprocess, _IMAGES):
-        names = _names_taken(module)
-        return ImageRows(partial(_process_images, preprocess, names))
+        return ImageRows(
+            partial(_process_images, preprocess, AcceptedInputs(module).names)
+        )
     if _is(preprocess, _SOUND):
         return SoundRows(preprocess, module)
     return None
@@ -48,16 +49,8 @@ def _process_images(
     return {key: made[key] for key in made if names is None or key in names}
 
 
-def _names_taken(module: nn.Module) -> frozenset[str] | None:
-    """Name the parameters of a forward; None: any."""
-    parameters = inspect.signature(module.forward).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
-        return None
-    return frozenset(parameters)
-
-
 def _is(value: Any, base: str) -> bool:
-    """Tell an object of transformers by a base class, without importing it."""
+    """Check for a base class of transformers by its name, without importing it."""
     return any(
         one.__name__ == base and one.__module__.partition(".")[0] == "transformers"
         for one in type(value).__mro__

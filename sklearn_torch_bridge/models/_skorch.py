@@ -1,4 +1,4 @@
-"""Nets of skorch: the module that they have trained."""
+"""Nets of skorch, of which the trained module is used."""
 
 import sys
 from typing import Any
@@ -9,13 +9,13 @@ __all__ = ["is_net", "module_of_net"]
 
 
 def is_net(model: Any) -> bool:
-    """Tell a net of skorch, without importing its library."""
+    """Check for a net of skorch without importing its library."""
     library = sys.modules.get("skorch")
     return library is not None and isinstance(model, library.NeuralNet)
 
 
 def module_of_net(net: Any) -> nn.Module:
-    """Give the module of a net that is initialized."""
+    """Return the module of a net; it must be initialized."""
     if not getattr(net, "initialized_", False):
         msg = (
             f"`model` must be a fitted net, got {type(net).__name__} without a module: "

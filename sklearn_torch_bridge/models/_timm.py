@@ -7,45 +7,40 @@ from typing import Any
 import torch
 
 from sklearn_torch_bridge._packages import import_optional
-from sklearn_torch_bridge.models._hub_files import weights_only
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
+from sklearn_torch_bridge.models._safe_loading import loading
 
 __all__ = ["load_timm", "stack_images", "timm_files"]
 
 
 def load_timm(name: str) -> LoadedModel:
-    """Load a pretrained model, and the transforms that it was evaluated with.
+    """Load a pretrained model, and the transforms of its evaluation.
 
-    A folder is one that `timm.models.save_for_hf` has written.
+    A folder must be one that `timm.models.save_for_hf` has written.
     """
     timm = import_optional("timm", purpose=f"`model`='timm:{name}'")
     full = f"local-dir:{name}" if Path(name).is_dir() else name
-    try:
-        with weights_only():
-            module = timm.create_model(full, pretrained=True, num_classes=0)
-    except Exception as error:  # of the hub, of files, of unknown names
-        msg = (
-            f"`model`='timm:{name}' must be a folder with a saved model, or the name "
-            "of a pretrained one that is cached or can be reached "
-            f"(timm.list_pretrained()). timm says: {error}"
-        )
-        raise ValueError(msg) from error
+    must = (
+        "be a folder with a saved model, or the name of a pretrained one that is "
+        "cached or can be reached (timm.list_pretrained()). timm says"
+    )
+    with loading(f"timm:{name}", must=must):
+        module = timm.create_model(full, pretrained=True, num_classes=0)
     config = timm.data.resolve_model_data_config(module)
     transform = timm.data.create_transform(**config, is_training=False)
     mode = "L" if config["input_size"][0] == 1 else "RGB"
-    return LoadedModel(
-        module, media=ImageRows(partial(stack_images, transform), mode=mode)
-    )
+    prepare = partial(stack_images, transform)
+    return LoadedModel(module, media=ImageRows(prepare, mode=mode))
 
 
 def stack_images(transform: Any, images: list[Any]) -> torch.Tensor:
-    """Transform one image after the other into one batch."""
+    """Transform each image, and stack the results to a batch."""
     return torch.stack([transform(image) for image in images])
 
 
 def timm_files(name: str) -> list[Path] | None:
-    """List the files of a folder; of a name nothing tells without loading."""
+    """List the files of a folder; None for a name, whose files are not known."""
     folder = Path(name)
     if not folder.is_dir():
         return None

@@ -1,67 +1,66 @@
 """``"torchscript:PATH"`` and ``"export:PATH"``: models that are files of PyTorch.
 
-Both hold a program as well as weights, and are for files whose author one trusts. Their
-checksums, which torch does not look at, tell a damaged file.
+Both contain a program besides weights: use only files whose author you trust. Their
+checksums, which torch does not check, reveal a damaged file.
 """
 
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sklearn_torch_bridge.models._hub_files import weights_only
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._safe_loading import weights_only
 
-__all__ = ["load_export", "load_torchscript"]
+__all__ = ["load_export", "load_torchscript", "torch_files"]
 
 
 def load_torchscript(path: str) -> LoadedModel:
-    """Load what `torch.jit.save` has written, onto the CPU."""
-    file = _existing(path, "torchscript")
-    try:
-        _check_sums(file)
-        load: Any = torch.jit.load  # untyped in torch
-        return LoadedModel(load(file, map_location="cpu"))
-    except Exception as error:  # of many kinds, for files of other kinds
-        msg = (
-            f"`model`='torchscript:{path}' must be a file that `torch.jit.save` has "
-            f"written: {_first_line(error)}"
-        )
-        raise ValueError(msg) from error
+    """Load a file of `torch.jit.save`, onto the CPU."""
+    load: Any = torch.jit.load  # untyped in torch
+    on_cpu = partial(load, map_location="cpu")
+    return LoadedModel(_load(path, on_cpu, prefix="torchscript", save="torch.jit.save"))
 
 
 def load_export(path: str) -> LoadedModel:
-    """Load what `torch.export.save` has written."""
-    file = _existing(path, "export")
-    try:
-        _check_sums(file)
-        with weights_only():
-            program = torch.export.load(file)
-    except Exception as error:  # of many kinds, for files of other kinds
-        msg = (
-            f"`model`='export:{path}' must be a file that `torch.export.save` has "
-            f"written: {_first_line(error)}"
-        )
-        raise ValueError(msg) from error
+    """Load a file of `torch.export.save`."""
+    load = torch.export.load
+    program = _load(path, load, prefix="export", save="torch.export.save")
     return LoadedModel(program.module())
 
 
-def _existing(path: str, prefix: str) -> str:
+def torch_files(path: str) -> list[Path]:
+    """List the one file of a model; raise `FileNotFoundError` if it does not exist."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(path)
+    return [Path(path)]
+
+
+def _load(path: str, load: Callable[[str], Any], *, prefix: str, save: str) -> Any:
+    """Call `load` on a file whose checksums hold; explain what is wrong with others."""
     if not Path(path).is_file():
         msg = f"`model`='{prefix}:{path}' must name a file, and there is none."
         raise ValueError(msg)
-    return path
+    try:
+        _check_sums(path)
+        with weights_only():
+            return load(path)
+    except Exception as error:  # of many types, for files of other formats
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = (
+            f"`model`='{prefix}:{path}' must be a file that `{save}` has written: "
+            f"{reason}"
+        )
+        raise ValueError(msg) from error
 
 
 def _check_sums(path: str) -> None:
-    """Raise where a part of an archive is not what was written: a wrong weight, say."""
+    """Check that no part of an archive has changed, such as a weight."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
         msg = f"its part {damaged!r} is damaged"
         raise ValueError(msg)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

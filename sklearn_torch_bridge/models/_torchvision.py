@@ -10,61 +10,51 @@ from typing import Any
 from torch import nn
 
 from sklearn_torch_bridge._packages import import_optional
-from sklearn_torch_bridge.models._hub_files import weights_only
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
+from sklearn_torch_bridge.models._safe_loading import loading
 from sklearn_torch_bridge.models._timm import stack_images
 
 __all__ = ["load_torchvision"]
 
+_UNKNOWN = (AttributeError, KeyError, StopIteration, ValueError)
+_BE_KNOWN = (
+    "name a model (torchvision.models.list_models()) or its weights "
+    "('ResNet18_Weights.IMAGENET1K_V1'). torchvision says"
+)
+_BE_CACHED = (
+    "have its weights in the cache of torch.hub, or be reachable. torchvision says"
+)
+
 
 def load_torchvision(name: str) -> LoadedModel:
     """Load a model with its weights; their transforms prepare the images."""
-    models = import_optional("torchvision", purpose=f"`model`='torchvision:{name}'")
-    models = models.models
-    weights, builder = _find(models, name)
-    try:
-        with weights_only():
-            module = builder(weights=weights)
-    except Exception as error:  # of the network, of files
-        msg = (
-            f"`model`='torchvision:{name}' must have its weights in the cache of "
-            f"torch.hub, or be reachable. torchvision says: {error}"
-        )
-        raise ValueError(msg) from error
-    _take_off_head(module)
+    model = f"torchvision:{name}"
+    models = import_optional("torchvision", purpose=f"`model`={model!r}").models
+    with loading(model, must=_BE_KNOWN, errors=_UNKNOWN):
+        weights, builder = _find(models, name)
+    with loading(model, must=_BE_CACHED):
+        module = builder(weights=weights)
+    _remove_head(module)
     prepare = partial(stack_images, weights.transforms())
     return LoadedModel(module, media=ImageRows(prepare))
 
 
 def _find(models: Any, name: str) -> tuple[Any, Any]:
-    """Give the weights that are meant, and what builds the model for them."""
-    try:
-        if "." in name:
-            weights = models.get_weight(name)
-            builders = map(models.get_model_builder, models.list_models())
-            return weights, next(
-                one
-                for one in builders
-                if models.get_model_weights(one) is type(weights)
-            )
+    """Return the weights that `name` means, and the builder of their model."""
+    if "." not in name:
         return models.get_model_weights(name).DEFAULT, models.get_model_builder(name)
-    except (AttributeError, KeyError, StopIteration, ValueError) as error:
-        msg = (
-            f"`model`='torchvision:{name}' must name a model "
-            "(torchvision.models.list_models()) or its weights "
-            "('ResNet18_Weights.IMAGENET1K_V1')."
-        )
-        raise ValueError(msg) from error
+    weights, known = models.get_weight(name), models.get_model_weights
+    builders = map(models.get_model_builder, models.list_models())
+    return weights, next(one for one in builders if known(one) is type(weights))
 
 
-def _take_off_head(module: nn.Module) -> None:
-    """Hand on what the last linear layer, which names classes, would get."""
-    linear = [
-        name for name, part in module.named_modules() if isinstance(part, nn.Linear)
-    ]
+def _remove_head(module: nn.Module) -> None:
+    """Make a model return the input of its classifier, the last linear layer."""
+    parts = module.named_modules()
+    linear = [name for name, part in parts if isinstance(part, nn.Linear)]
     if linear:
         parent, _, last = linear[-1].rpartition(".")
         setattr(module.get_submodule(parent), last, nn.Identity())
-    else:  # classes come from a convolution (SqueezeNet)
+    else:  # a convolution is the classifier (SqueezeNet)
         module.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,22 +1,14 @@
-"""Mappings, Datasets and sparse matrices give what a loop by hand gives."""
-
-from typing import ClassVar
+"""Mappings of columns give what a loop by hand gives."""
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from sklearn_torch_bridge import (
     BadRowWarning,
     EmbeddingCache,
-    ForwardError,
     TorchFeatureExtractor,
-    precompute,
 )
 
 
@@ -42,9 +34,6 @@ def by_hand(model, columns):
     given = {name: torch.tensor(np.asarray(c)).float() for name, c in columns.items()}
     with torch.inference_mode():
         return model(**given).numpy()
-
-
-# Mappings ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
@@ -170,149 +159,6 @@ def test_columns_that_cannot_be_used_are_named(X, error, match):
         TorchFeatureExtractor(TwoInputs()).fit(X)
 
 
-# Datasets ---------------------------------------------------------------------------
-
-
-class Pictures(Dataset):
-    """Items with targets, each made when it is asked for."""
-
-    def __init__(self, n, *, bad=None, as_dict=False):
-        self.n, self.bad, self.as_dict = n, bad, as_dict
-        self.read = []
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, row):
-        if row == self.bad:
-            msg = "this picture is broken"
-            raise OSError(msg)
-        self.read.append(row)
-        x = torch.full((2, 3), float(row))
-        return {"x": x, "y": x[:, 0]} if self.as_dict else (x, row % 2)
-
-
-def expected_of(n):
-    return np.repeat(np.arange(n, dtype="float32")[:, None], 3, axis=1)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_dataset_is_read_an_item_at_a_time(num_workers):
-    dataset = Pictures(7)
-    extractor = TorchFeatureExtractor(
-        nn.Identity(), batch_size=3, num_workers=num_workers
-    )
-    np.testing.assert_array_equal(extractor.transform(dataset), expected_of(7))
-    assert sorted(dataset.read) == [0, *range(7)]  # the first is looked at
-
-
-def test_of_a_dataset_that_grows_the_first_rows_are_taken():
-    class Growing(Dataset):
-        rows: ClassVar[list[float]] = [0.0, 1.0, 2.0]
-
-        def __len__(self):
-            return len(self.rows)
-
-        def __getitem__(self, row):
-            self.rows.extend([9.0] * 100)
-            return torch.full((2,), self.rows[row])
-
-    extractor = TorchFeatureExtractor(nn.Linear(2, 1), batch_size=2)
-    assert extractor.transform(Growing()).shape == (3, 1)
-
-
-def test_the_inputs_of_a_dataset_are_what_stands_first():
-    X, y = torch.arange(6.0).reshape(3, 2), torch.tensor([0, 1, 0])
-    Z = TorchFeatureExtractor(nn.Identity()).fit_transform(TensorDataset(X, y))
-    np.testing.assert_array_equal(Z, X.numpy())
-
-
-def test_items_that_are_mappings_are_keyword_arguments():
-    class Sum(nn.Module):
-        def forward(self, x, y):
-            return x.sum((1, 2))[:, None] + y.sum(1)[:, None]
-
-    Z = TorchFeatureExtractor(Sum()).transform(Pictures(4, as_dict=True))
-    np.testing.assert_array_equal(Z[:, 0], np.arange(4) * 8.0)
-
-
-def test_a_preprocess_gets_items_whole():
-    extractor = TorchFeatureExtractor(
-        nn.Identity(),
-        preprocess=lambda items: torch.tensor([[float(y)] for _, y in items]),
-    )
-    assert extractor.transform(Pictures(4))[:, 0].tolist() == [0, 1, 0, 1]
-
-
-def test_texts_of_a_dataset_are_texts(minilm_path, texts):
-    class Texts(Dataset):
-        def __len__(self):
-            return len(texts)
-
-        def __getitem__(self, row):
-            return texts[row]
-
-    extractor = TorchFeatureExtractor(f"hf:{minilm_path}")
-    np.testing.assert_array_equal(
-        extractor.transform(Texts()), extractor.transform(texts)
-    )
-
-
-def test_the_folds_of_a_dataset_are_lists_of_its_items():
-    """As scikit-learn cuts what it does not know."""
-    dataset = Pictures(5)
-    rows = [dataset[row] for row in (4, 1)]
-    Z = TorchFeatureExtractor(nn.Identity()).transform(rows)
-    np.testing.assert_array_equal(Z[:, 0], [4, 1])
-
-
-def test_a_broken_item_is_named_or_becomes_nan():
-    with pytest.raises(ForwardError, match="on row 4: OSError: this picture"):
-        TorchFeatureExtractor(nn.Identity()).transform(Pictures(6, bad=4))
-    forgiving = TorchFeatureExtractor(nn.Identity(), on_error="nan")
-    with pytest.warns(BadRowWarning, match="row 4"):
-        Z = forgiving.transform(Pictures(6, bad=4))
-    assert np.isnan(Z).all(axis=1).tolist() == [row == 4 for row in range(6)]
-
-
-@pytest.mark.parametrize("bad", [0, 4])
-def test_a_broken_item_is_no_end_with_a_cache(tmp_path, bad):
-    store = EmbeddingCache(tmp_path / "e.db")
-    forgiving = TorchFeatureExtractor(nn.Identity(), on_error="nan", cache=store)
-    for _ in range(2):
-        with pytest.warns(BadRowWarning, match=f"row {bad} "):
-            Z = forgiving.transform(Pictures(6, bad=bad))
-        assert np.isnan(Z).all(axis=1).tolist() == [row == bad for row in range(6)]
-    assert store.stats()["rows"] == 5
-    np.testing.assert_array_equal(forgiving.transform(Pictures(6)), expected_of(6))
-
-
-def test_a_dataset_of_nothing_but_broken_items_says_why():
-    class Broken(Pictures):
-        def __getitem__(self, row):
-            msg = "broken"
-            raise OSError(msg)
-
-    with pytest.raises(OSError, match="broken"):
-        TorchFeatureExtractor(nn.Identity()).transform(Broken(2))
-
-
-def test_a_tokenizer_takes_the_texts_of_items_with_targets(minilm, tokenizer, texts):
-    items = [(text, number) for number, text in enumerate(texts)]
-
-    class Reviews(Dataset):
-        def __len__(self):
-            return len(items)
-
-        def __getitem__(self, row):
-            return items[row]
-
-    extractor = TorchFeatureExtractor(minilm, preprocess=tokenizer)
-    np.testing.assert_array_equal(
-        extractor.transform(Reviews()), extractor.transform(texts)
-    )
-
-
 def test_columns_may_be_read_backwards(columns):
     backwards = {name: column[::-1] for name, column in columns.items()}
     extractor = TorchFeatureExtractor(TwoInputs())
@@ -322,111 +168,20 @@ def test_columns_may_be_read_backwards(columns):
     assert extractor.transform({k: c[:0] for k, c in backwards.items()}).shape == (0, 4)
 
 
-def test_items_of_different_shapes_are_told():
-    class Odd(Pictures):
-        def __getitem__(self, row):
-            return torch.ones(1 + row)
-
-    with pytest.raises(ForwardError, match=r"one shape, got \(1,\), \(2,\)"):
-        TorchFeatureExtractor(nn.Identity()).transform(Odd(2))
-
-
-def test_an_item_that_is_not_finite_is_named():
-    class Odd(Pictures):
-        def __getitem__(self, row):
-            return torch.tensor([1.0, np.inf if row == 2 else 0.0])
-
-    words = "stacking `X` failed on row 2: ValueError: an item must be finite"
-    with pytest.raises(ForwardError, match=words):
-        TorchFeatureExtractor(nn.Identity()).transform(Odd(4))
+def test_a_bad_value_of_a_column_of_scalars_is_one_bad_row():
+    model = nn.Module()
+    model.forward = lambda x, scale: x * scale[:, None]
+    X = {"x": torch.ones(3, 2), "scale": torch.tensor([1.0, torch.nan, 2.0])}
+    extractor = TorchFeatureExtractor(model)
+    with pytest.raises(ValueError, match="row 1 of column 'scale' has NaN"):
+        extractor.transform(X)
+    with pytest.warns(BadRowWarning, match="^row 1 of"):
+        Z = extractor.set_params(on_error="nan").transform(X)
+    np.testing.assert_array_equal(Z, [[1, 1], [np.nan, np.nan], [2, 2]])
 
 
-def test_a_cache_knows_the_items_of_a_dataset(tmp_path):
-    store = EmbeddingCache(tmp_path / "e.db")
-    extractor = TorchFeatureExtractor(nn.Identity(), cache=store)
-    precompute(extractor, Pictures(5))
-    np.testing.assert_array_equal(extractor.transform(Pictures(5)), expected_of(5))
-    assert store.stats()["rows"] == 5
-
-
-def test_a_dataset_without_length_is_refused():
-    class Endless(IterableDataset):
-        def __iter__(self):
-            yield torch.ones(1)
-
-    with pytest.raises(TypeError, match="Endless, an iterable Dataset"):
-        TorchFeatureExtractor(nn.Identity()).transform(Endless())
-
-
-def test_a_dataset_without_items_is_refused_by_fit():
-    with pytest.raises(ValueError, match="0 sample"):
-        TorchFeatureExtractor(nn.Identity()).fit(Pictures(0))
-
-
-# Sparse matrices --------------------------------------------------------------------
-
-FORMATS = ["csr", "csc", "coo", "dok", "lil", "bsr"]
-
-
-@pytest.fixture
-def sparse(rng):
-    dense = rng.normal(size=(50, 20)) * (rng.random((50, 20)) < 0.1)
-    return scipy.sparse.csr_array(dense)
-
-
-@pytest.mark.parametrize("layout", FORMATS)
-def test_a_sparse_matrix_is_dense_a_batch_at_a_time(sparse, layout):
-    torch.manual_seed(0)
-    model = nn.Linear(20, 3)
-    X = sparse.asformat(layout)
-    extractor = TorchFeatureExtractor(model, batch_size=7).fit(X)
-    expected = extractor.transform(sparse.toarray())
-    np.testing.assert_array_equal(extractor.transform(X), expected)
-    assert extractor.n_features_in_ == 20
-
-
-def test_a_sparse_matrix_is_never_dense_as_a_whole(sparse, monkeypatch):
-    shapes = []
-    toarray = scipy.sparse.csr_array.toarray
-
-    def watched(self, *args, **kwargs):
-        shapes.append(self.shape)
-        return toarray(self, *args, **kwargs)
-
-    monkeypatch.setattr(scipy.sparse.csr_array, "toarray", watched)
-    TorchFeatureExtractor(nn.Identity(), batch_size=8).transform(sparse)
-    assert max(rows for rows, _ in shapes) == 8
-
-
-def test_a_cache_knows_sparse_rows_as_dense_ones(sparse, tmp_path):
-    store = EmbeddingCache(tmp_path / "e.db")
-    extractor = TorchFeatureExtractor(nn.Identity(), cache=store)
-    Z = extractor.transform(sparse)
-    np.testing.assert_array_equal(extractor.transform(sparse.toarray()), Z)
-    assert store.stats()["misses"] == len(np.unique(Z, axis=0))
-
-
-def test_sparse_rows_that_are_not_finite(sparse):
-    sparse.data[0] = np.inf
-    row = np.flatnonzero(np.diff(sparse.indptr))[0]
-    with pytest.raises(ValueError, match="contains infinity"):
-        TorchFeatureExtractor(nn.Identity()).transform(sparse)
-    with pytest.warns(BadRowWarning, match=f"row {row} "):
-        Z = TorchFeatureExtractor(nn.Identity(), on_error="nan").transform(sparse)
-    assert np.flatnonzero(np.isnan(Z).all(axis=1)).tolist() == [row]
-
-
-def test_the_number_of_columns_of_a_sparse_matrix_is_checked(sparse):
-    extractor = TorchFeatureExtractor(nn.Identity()).fit(sparse)
-    with pytest.raises(ValueError, match="has 19 features"):
-        extractor.transform(sparse[:, :19])
-    assert extractor.transform(sparse[:0]).shape == (0, 20)
-
-
-def test_sparse_output_of_a_step_feeds_a_model(sparse):
-    pipe = make_pipeline(
-        StandardScaler(with_mean=False), TorchFeatureExtractor(nn.Identity())
-    )
-    Z = pipe.fit_transform(sparse)
-    expected = StandardScaler(with_mean=False).fit_transform(sparse.toarray())
-    np.testing.assert_allclose(Z, expected, rtol=1e-6)
+def test_a_bad_value_is_named_with_the_column_that_holds_it():
+    X = {"x": np.ones((9, 3)), "y": np.ones((9, 2))}
+    X["y"][2, 0], X["x"][7, 1] = np.nan, np.inf
+    with pytest.raises(ValueError, match="row 7 of column 'x' has NaN or infinity"):
+        TorchFeatureExtractor(TwoInputs()).transform(X)

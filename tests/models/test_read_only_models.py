@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
-from sklearn_torch_bridge._rows._row_feeds import ArrayFeed
-from sklearn_torch_bridge.models._only_reads import only_reads
+from sklearn_torch_bridge._rows._arrays import ArrayFeed
+from sklearn_torch_bridge.models._read_only_models import only_reads
 
 
 class Halves(nn.Linear):
@@ -144,7 +144,7 @@ def batches(monkeypatch):
             given.append(inputs.args[0])
             return inputs
 
-    monkeypatch.setattr("sklearn_torch_bridge._rows._feeds.ArrayFeed", Telling)
+    monkeypatch.setattr("sklearn_torch_bridge._rows._arrays.ArrayFeed", Telling)
     return given
 
 

@@ -1,7 +1,7 @@
 """Models of sentence-transformers: ``"st:NAME_OR_PATH"``, and objects as they are.
 
-Modules, pooling, prompts and normalisation are the model's own, so that the result is
-that of `SentenceTransformer.encode`.
+Modules, pooling, prompts and normalisation are those of the model: the result is that
+of `SentenceTransformer.encode`.
 """
 
 import json
@@ -20,42 +20,38 @@ from sklearn_torch_bridge._packages import check_installed, import_optional
 from sklearn_torch_bridge._tokenizers import lock_of
 from sklearn_torch_bridge._types import Inputs
 from sklearn_torch_bridge.models._hub_files import (
-    cached_folder,
-    silent_loading,
+    find_folder,
+    loading_from_hub,
     tree_of_files,
-    weights_only,
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 
-__all__ = ["is_sentence_transformer", "load_st", "st_files", "with_tokenizer"]
+__all__ = [
+    "is_sentence_transformer",
+    "load_st",
+    "st_files",
+    "wrap_sentence_transformer",
+]
 
-_AT_ONCE = 1_000
+_TEXTS_AT_ONCE = 1_000
 _POOLINGS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 
 
 def load_st(name: str) -> LoadedModel:
-    """Load a model; never code from the hub."""
+    """Load a model, but never code from the hub."""
     library = import_optional("sentence_transformers", purpose=f"`model`='st:{name}'")
     _check_modules(name)
-    try:
-        with silent_loading(), weights_only():
-            module = library.SentenceTransformer(
-                name, device="cpu", trust_remote_code=False
-            )
-    except OSError as error:
-        msg = (
-            f"`model`='st:{name}' must be a folder with a saved model, or the name of "
-            "one on the Hugging Face hub that is cached or can be reached. "
-            f"sentence-transformers says: {error}"
+    with loading_from_hub(f"st:{name}", library="sentence-transformers"):
+        module = library.SentenceTransformer(
+            name, device="cpu", trust_remote_code=False
         )
-        raise ValueError(msg) from error
-    return with_tokenizer(module)
+    return wrap_sentence_transformer(module)
 
 
 def _check_modules(name: str) -> None:
-    """Refuse a folder whose modules are classes of others.
+    """Check that the modules in a folder are classes of sentence-transformers.
 
-    Up to version 5 of the library these are run out of a folder without asking.
+    Versions of the library up to 5 run others from a folder without asking.
     """
     listed = Path(name) / "modules.json"
     if not listed.is_file():
@@ -72,51 +68,46 @@ def _check_modules(name: str) -> None:
 
 
 def st_files(name: str) -> list[Path]:
-    """List the files of a model, those of its modules in folders below included."""
+    """List the files of a model, including those of its modules in inner folders."""
     check_installed("sentence_transformers", purpose=f"`model`='st:{name}'")
-    folder = Path(name)
-    if not folder.is_dir():
-        folder = cached_folder(name, "modules.json", prefix="st")
-    return tree_of_files(folder)
+    return tree_of_files(find_folder(name, "modules.json", prefix="st"))
 
 
-def is_sentence_transformer(module: nn.Module) -> bool:
-    """Tell a `SentenceTransformer`, without importing its library."""
+def is_sentence_transformer(module: Any) -> bool:
+    """Check for a `SentenceTransformer` without importing its library."""
     library = sys.modules.get("sentence_transformers")
     return library is not None and isinstance(module, library.SentenceTransformer)
 
 
-def with_tokenizer(module: Any) -> LoadedModel:
-    """Give the model with its own tokenizing, truncated where it truncates."""
+def wrap_sentence_transformer(module: Any) -> LoadedModel:
+    """Return the model with its own tokenizer, and truncated where it truncates."""
     longest = module.truncate_dim
     return LoadedModel(
         module,
-        preprocess=partial(_prepare, module),
+        preprocess=partial(_tokenize, module),
         output="sentence_embedding",
         pooling="auto" if longest is None else partial(_truncate, longest),
-        layer_pooling=_own_pooling(module),
-        lengths=partial(_lengths, module),
+        layer_pooling=_layer_pooling(module),
+        lengths=partial(_count_tokens, module),
     )
 
 
-def _own_pooling(module: nn.Module) -> str:
-    """Name the pooling of a model, for its layers."""
-    for part in module.children():
-        mode = getattr(part, "pooling_mode", None)
-        if isinstance(mode, str):
-            return _POOLINGS.get(mode, "auto")
-    return "auto"
+def _layer_pooling(module: nn.Module) -> str:
+    """Return the name of the pooling of a model, for its layers."""
+    modes = (getattr(part, "pooling_mode", None) for part in module.children())
+    named = next((mode for mode in modes if isinstance(mode, str)), "auto")
+    return _POOLINGS.get(named, "auto")
 
 
 def _truncate(
     longest: int, hidden: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    del mask  # of tokens, which a sentence has no more
+    del mask  # of tokens; here is one vector per sentence
     return hidden[..., :longest]
 
 
-def _prepare(module: Any, rows: Sequence[Any]) -> Inputs:
-    """Let the model prepare texts (or what else it takes), behind its own prompt."""
+def _tokenize(module: Any, rows: Sequence[Any]) -> Inputs:
+    """Prepare texts, or what else the model takes, as it does, with its prompt."""
     prompt = module.prompts.get(module.default_prompt_name)
     with lock_of(module):
         if hasattr(module, "preprocess"):
@@ -126,12 +117,12 @@ def _prepare(module: Any, rows: Sequence[Any]) -> Inputs:
     return Inputs(args=(features,), mask=features.get("attention_mask"))
 
 
-def _lengths(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Count tokens up to the model's maximum, to sort by."""
+def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Count tokens up to the maximum of the model, to sort by."""
     longest = module.max_seq_length or sys.maxsize
     counts: list[int] = []
     with lock_of(module):
-        for start in range(0, len(texts), _AT_ONCE):
-            part = list(texts[start : start + _AT_ONCE])
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = list(texts[start : start + _TEXTS_AT_ONCE])
             counts += map(len, module.tokenizer(part, verbose=False)["input_ids"])
     return np.minimum(np.array(counts, np.int64), longest)

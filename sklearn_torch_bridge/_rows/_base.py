@@ -1,0 +1,207 @@
+"""What kinds of rows, checked rows and feeds have in common.
+
+A kind of rows is one file: how they are recognised, checked and turned into batches.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from sklearn_torch_bridge._row_numbers import as_indices, describe_rows
+from sklearn_torch_bridge._rows._given_input import Given
+from sklearn_torch_bridge._types import Indices, Inputs, Rows
+from sklearn_torch_bridge.models import AcceptedInputs, LoadedModel
+
+__all__ = [
+    "CheckedRows",
+    "Feed",
+    "FeedError",
+    "Kind",
+    "Receiver",
+    "SubsetFeed",
+    "n_rows",
+]
+
+
+class Feed(ABC):
+    """Rows in any order, ready for a model."""
+
+    even: bool = False
+    """Whether only rows of one length may share a batch."""
+
+    lengths: NDArray[np.int64] | None = None
+    """The tokens of each row, where rows differ: they decide the order."""
+
+    row_size: int | None = None
+    """The number of values in a row, where all have as many."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    @abstractmethod
+    def batch(self, rows: Rows) -> Inputs:
+        """Prepare these rows, on the CPU; a model that may write gets its own copy."""
+
+
+class SubsetFeed(Feed):
+    """Some rows of another feed, in the order given."""
+
+    def __init__(self, feed: Feed, which: Indices) -> None:
+        self.row_size = feed.row_size
+        self._feed = feed
+        self._which = which
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Prepare these of the chosen rows; neighbours stay a slice."""
+        own = self._which[rows]
+        neighbours = len(own) > 0 and own[-1] - own[0] == len(own) - 1
+        chosen = slice(int(own[0]), int(own[-1]) + 1) if neighbours else own
+        try:
+            return self._feed.batch(chosen)
+        except FeedError as error:
+            failed = np.flatnonzero(np.isin(self._which, as_indices(error.rows)))
+            raise FeedError(failed, error.error) from error.__cause__
+
+
+class FeedError(Exception):
+    """Some rows of a feed cannot be prepared: `rows`, by their numbers in the feed.
+
+    `error` makes the exception for the caller, of words for the caller's rows.
+    """
+
+    def __init__(self, rows: Rows, error: Callable[[str], Exception]) -> None:
+        super().__init__(rows)
+        self.rows = rows
+        self.error = error
+
+    def for_rows(self, rows: Rows) -> Exception:
+        """Return the exception to raise, for these rows of the caller's `X`."""
+        error = self.error(describe_rows(rows))
+        error.__cause__ = self.__cause__
+        return error
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """What batches are prepared for: a loaded model, and the options of one call."""
+
+    loaded: LoadedModel
+    preprocess: Any = None  # of the caller
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    compiles: bool = False
+    forgiving: bool = False  # rows that fail become NaN
+
+    @cached_property
+    def accepts(self) -> AcceptedInputs:
+        """What the model takes, asked once."""
+        return AcceptedInputs(self.loaded.module)
+
+
+class Kind(ABC):
+    """One kind of rows, with all that is special to it."""
+
+    name: str
+    has_arrays = False
+    """Whether its rows are arrays or tensors, which may be raw pictures or sound."""
+
+    @abstractmethod
+    def recognises(self, given: Given) -> bool:
+        """Return whether `X` is of this kind; kinds before it in the table are not."""
+
+    @abstractmethod
+    def check(self, given: Given) -> "CheckedRows":
+        """Check all of `X`, before a model is loaded for it."""
+
+    def feed(self, values: Any, receiver: Receiver) -> Feed:
+        """Turn checked values into a feed."""
+        raise NotImplementedError  # checked, they are of another kind
+
+    def made_up(self, values: Any, receiver: Receiver) -> "CheckedRows":
+        """Make up one row, of which the results are as those of `values` would be."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def n_rows(values: Any) -> int:
+    """Count rows; the length of a sparse matrix is another number."""
+    count: int = values.shape[0] if issparse(values) else len(values)
+    return count
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """All of `X`, checked, before a model has been loaded for it.
+
+    `values` holds each row that may run, texts once each; for each row of `X`, `origin`
+    is the number of its value (-1: none), and None where they are the same. `bad` are
+    the rows of `X` that no model could take, with ``on_error="nan"``.
+    """
+
+    kind: Kind
+    values: Any
+    n_samples: int
+    origin: Indices | None = None
+    bad: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+
+    def __len__(self) -> int:
+        return n_rows(self.values)
+
+    def which_may_run(self) -> Indices:
+        """Return the `values` that some row of `X` shows."""
+        if self.origin is None:
+            return np.arange(len(self))
+        return np.unique(self.origin[self.origin >= 0])
+
+    def merged(self, contents: Sequence[bytes]) -> "CheckedRows":
+        """Let equal rows of an array stand for each other; texts are distinct."""
+        first: dict[bytes, int] = {}
+        same = np.array(
+            [first.setdefault(own, row) for row, own in enumerate(contents)]
+        )
+        if len(first) == len(contents):
+            return self
+        origin = self.origin
+        merged = same if origin is None else np.where(origin < 0, -1, same[origin])
+        return replace(self, origin=merged)
+
+    def without(self, which: Indices, finished: NDArray[np.bool_]) -> Indices:
+        """Leave out `values` of which every row of `X` is finished."""
+        wanted = ~finished
+        if self.origin is None:
+            return which[wanted[which]]
+        left = np.zeros(len(self), bool)
+        left[self.origin[wanted & (self.origin >= 0)]] = True
+        return which[left[which]]
+
+    def origin_of(self, which: Indices | None) -> Indices | None:
+        """Return for each row of `X` its row in a feed of `which` (-1: none)."""
+        if which is None:
+            return self.origin
+        places = np.full(len(self) + 1, -1)  # the last for origin -1
+        places[which] = np.arange(len(which))
+        return places[:-1] if self.origin is None else places[self.origin]
+
+    def caller_rows(self, rows: Rows, which: Indices | None) -> Rows:
+        """Return the rows of `X` that show these rows of a feed of `which`."""
+        origin = self.origin_of(which)
+        if origin is None:
+            return rows
+        return np.flatnonzero(np.isin(origin, as_indices(rows)))
+
+    def row(self, row: int) -> "CheckedRows":
+        """Return a single one of `values`."""
+        one = self.values[row : row + 1]
+        return CheckedRows(self.kind, one, 1)

@@ -1,0 +1,138 @@
+"""Datasets of PyTorch, read when a batch needs them; and lists of their examples."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
+from sklearn_torch_bridge._rows._entry_faults import hidden_fault, is_array
+from sklearn_torch_bridge._rows._given_input import Given, is_number
+from sklearn_torch_bridge._rows._images_and_sound import FILES, is_foreign, raw_media
+from sklearn_torch_bridge._rows._preprocessed import RowFeed, preprocessed_feed
+from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
+from sklearn_torch_bridge._rows._texts import TEXTS
+
+__all__ = ["DATASET", "Items"]
+
+
+class _Dataset(Kind):
+    """A Dataset with a length, or a list of examples: inputs with their targets."""
+
+    name = "a Dataset"
+
+    def recognises(self, given: Given) -> bool:
+        if isinstance(given.X, Dataset):
+            return True
+        first = given.first if given.preprocess is None and given.entries else None
+        return isinstance(first, tuple) and bool(first) and _is_input(first[0])
+
+    def check(self, given: Given) -> CheckedRows:
+        items = Items(given.X, whole=given.has_own_preprocess())
+        if not isinstance(items.first, str):
+            return CheckedRows(self, items, len(items))
+        texts = [items[row] for row in range(len(items))]  # to be sorted
+        of_texts = replace(given, X=texts)
+        return (FILES if given.takes_files() else TEXTS).check(of_texts)
+
+    def feed(self, values: Any, receiver: Receiver) -> Feed:
+        first, media = values.first, receiver.loaded.media
+        if is_array(first):
+            takes_media = raw_media([first], receiver)
+        else:
+            plain = is_number(first) or isinstance(first, Mapping)
+            takes_media = media is not None and not plain
+        if takes_media:
+            return preprocessed_feed(values, media, receiver)
+        if hasattr(first, "ndim"):
+            check_rows_axis(receiver.loaded.module, first.ndim + 1)
+        dtype = receiver.accepts.dtype
+        return RowFeed(values, _stack_items, dtype, what="stacking `X`")
+
+
+DATASET = _Dataset()
+
+
+def _is_input(value: Any) -> bool:
+    """Return whether the first entry of an example is the input of a model."""
+    return (is_array(value) and value.ndim > 0) or (
+        is_foreign(value) and not isinstance(value, Mapping)
+    )
+
+
+class Items:
+    """The rows of a Dataset, read when they are needed.
+
+    Of an item that is a tuple or a list the first entry is the row, as PyTorch's
+    Datasets return inputs with their targets; with a `preprocess` of the caller's own
+    an item stays `whole`.
+    """
+
+    def __init__(self, dataset: Any, *, whole: bool) -> None:
+        self._dataset = dataset
+        self._whole = whole
+        self._n_rows = len(dataset)  # for one call, whatever is added meanwhile
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield items, for their keys: of one that cannot be read, its place."""
+        for row in range(len(self)):
+            try:
+                yield self[row]
+            except Exception:  # noqa: BLE001 - it is raised when a batch needs it
+                yield ("unreadable", row)
+
+    @cached_property
+    def first(self) -> Any:
+        """The first item that can be read, to be looked at."""
+        failure: Exception | None = None
+        for row in range(len(self)):
+            try:
+                return self[row]
+            except Exception as error:  # noqa: BLE001 - raised if all do
+                failure = failure or error
+        raise failure or IndexError
+
+    def __getitem__(self, row: Any) -> Any:
+        """Return one row, or several as items again."""
+        if isinstance(row, slice):
+            places = range(len(self))[row]
+            return Items([self._dataset[place] for place in places], whole=self._whole)
+        item = self._dataset[int(row)]
+        if self._whole or not isinstance(item, (tuple, list)) or not len(item):
+            return item
+        return item[0]
+
+
+def _stack_items(items: Sequence[Any]) -> Any:
+    """Put the items of a Dataset into one tensor, or one for each key of theirs."""
+    first = items[0]
+    if isinstance(first, Mapping):
+        return {key: _stack_items([item[key] for item in items]) for key in first}
+    for item in items:
+        if fault := hidden_fault(item):
+            msg = f"an item {fault}."
+            raise ValueError(msg)
+    tensors = [
+        item if isinstance(item, torch.Tensor) else torch.as_tensor(np.asarray(item))
+        for item in items
+    ]
+    shapes = dict.fromkeys(tuple(tensor.shape) for tensor in tensors)
+    if len(shapes) > 1:
+        msg = (
+            "items must have one shape, got "
+            f"{', '.join(map(str, shapes))}. Pad them in the Dataset, or give a "
+            "`preprocess` that does."
+        )
+        raise ValueError(msg)
+    stacked = torch.stack([tensor.detach() for tensor in tensors])
+    if stacked.is_floating_point() and not bool(torch.isfinite(stacked).all()):
+        msg = "an item must be finite, got NaN or infinity."
+        raise ValueError(msg)
+    return stacked

@@ -1,0 +1,76 @@
+"""One entry of `X`: whether it is missing or an array, and what is wrong with it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from sklearn_torch_bridge._convert import check_storage
+from sklearn_torch_bridge._errors import ConversionError
+from sklearn_torch_bridge._types import REAL_KINDS
+
+__all__ = [
+    "as_numbers",
+    "hidden_fault",
+    "is_array",
+    "is_finite",
+    "is_missing",
+    "number_fault",
+]
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN or pandas' NA; two of them equal nothing."""
+    if value is None:
+        return True
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array or a tensor."""
+    return isinstance(value, (np.ndarray, torch.Tensor))
+
+
+def as_numbers(entry: Any) -> Any:
+    """Make an array of a list of numbers, of which some may be missing."""
+    try:
+        array = np.asarray(entry)
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except (TypeError, ValueError):  # others, or lists of several lengths
+        return entry
+    return array if array.dtype.kind in REAL_KINDS else entry
+
+
+def hidden_fault(value: Any) -> str | None:
+    """Return why values cannot be had that seem to be there; None if they can."""
+    if type(value) is np.ndarray:  # which a masked array is not
+        return None
+    if isinstance(value, torch.Tensor) and value.is_meta:
+        return "is a meta tensor, which has no values"
+    if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+        try:
+            check_storage(value)
+        except ConversionError:
+            return "is a tensor whose memory was freed or resized"
+    return "has masked values" if np.ma.is_masked(value) else None
+
+
+def number_fault(entry: Any) -> str | None:
+    """Return why an entry is no array of real numbers; None if it is one."""
+    if not is_array(entry):
+        return "is missing" if is_missing(entry) else f"is a {type(entry).__name__}"
+    is_tensor = isinstance(entry, torch.Tensor)
+    if entry.is_complex() if is_tensor else entry.dtype.kind not in REAL_KINDS:
+        return f"is of dtype {entry.dtype}"
+    return hidden_fault(entry)
+
+
+def is_finite(entry: Any) -> bool:
+    """Return whether all values of an array or a tensor are finite."""
+    if isinstance(entry, torch.Tensor):
+        tiny = entry.is_floating_point() and entry.element_size() == 1
+        return bool(torch.isfinite(entry.float() if tiny else entry).all())
+    return bool(np.isfinite(entry).all())

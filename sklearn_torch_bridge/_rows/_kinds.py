@@ -1,0 +1,98 @@
+"""The table of the kinds of rows, and the way from `X` to batches by it.
+
+A new kind is one file with a `Kind`, and one line here.
+"""
+
+from typing import Any
+
+from sklearn_torch_bridge._rows._arrays import ARRAY
+from sklearn_torch_bridge._rows._base import (
+    CheckedRows,
+    Feed,
+    FeedError,
+    Kind,
+    Receiver,
+    SubsetFeed,
+)
+from sklearn_torch_bridge._rows._columns import COLUMNS
+from sklearn_torch_bridge._rows._datasets import DATASET
+from sklearn_torch_bridge._rows._empty import EMPTY
+from sklearn_torch_bridge._rows._given_input import Given
+from sklearn_torch_bridge._rows._images_and_sound import FILES, MEDIA, raw_media
+from sklearn_torch_bridge._rows._preprocessed import PREPROCESSED, preprocessed_feed
+from sklearn_torch_bridge._rows._ragged import RAGGED
+from sklearn_torch_bridge._rows._sparse_matrices import SPARSE
+from sklearn_torch_bridge._rows._stacked import STACKED
+from sklearn_torch_bridge._rows._tensors import TENSOR
+from sklearn_torch_bridge._rows._texts import TEXTS
+from sklearn_torch_bridge._tokenizers import is_tokenizer
+from sklearn_torch_bridge._types import Indices
+
+__all__ = ["KINDS", "check_rows", "kind_of", "made_up_feed", "make_feed"]
+
+# In the order in which they are tried: str may name FILES before they are TEXTS; the
+# caller's `preprocess` takes rows before MEDIA, and media are arrays of any shapes.
+KINDS: tuple[Kind, ...] = (
+    EMPTY,
+    TENSOR,
+    SPARSE,
+    COLUMNS,
+    DATASET,
+    FILES,
+    TEXTS,
+    PREPROCESSED,
+    MEDIA,
+    STACKED,
+    RAGGED,
+    ARRAY,
+)
+_WITH_TOKENIZER = (EMPTY, DATASET, TEXTS)
+
+
+def kind_of(given: Given) -> Kind:
+    """Return the kind of rows that `X` holds, or refuse what holds none."""
+    given.check_usable()
+    return next(kind for kind in KINDS if kind.recognises(given))
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
+    """Check all of `X`, before a model is loaded for it.
+
+    With `reset` the estimator learns the number and names of the columns, elsewhere
+    it compares them.
+    """
+    if reset:  # rows of another kind may have none to learn
+        for learnt in ("n_features_in_", "feature_names_in_"):
+            vars(estimator).pop(learnt, None)
+    given = Given(X, estimator, reset)
+    kind = kind_of(given)
+    if is_tokenizer(given.preprocess) and kind not in _WITH_TOKENIZER:
+        msg = f"`X` must hold str for a tokenizer, got {type(X).__name__} of others."
+        raise TypeError(msg)
+    return kind.check(given)
+
+
+def make_feed(
+    checked: CheckedRows, receiver: Receiver, which: Indices | None = None
+) -> Feed:
+    """Turn checked rows into a feed: all of `values`, or only `which`."""
+    values, left = checked.values, which
+    if which is not None and isinstance(values, list):
+        values, left = [values[row] for row in which], None
+    kind, preprocess = checked.kind, receiver.preprocess
+    if preprocess is None and kind.has_arrays and raw_media(values, receiver):
+        preprocess = receiver.loaded.media
+    try:
+        if preprocess is not None and kind is not TEXTS:
+            feed: Feed = preprocessed_feed(values, preprocess, receiver)
+        else:
+            feed = kind.feed(values, receiver)
+    except FeedError as error:
+        rows = checked.caller_rows(error.rows, which)
+        raise error.for_rows(rows)  # noqa: B904 - it has its cause
+    return feed if left is None else SubsetFeed(feed, left)
+
+
+def made_up_feed(checked: CheckedRows, receiver: Receiver) -> Feed:
+    """Return a feed of one row whose outputs have the shapes of those of `X`."""
+    return make_feed(checked.kind.made_up(checked.values, receiver), receiver)

@@ -1,0 +1,141 @@
+"""Rows of any kind, sent through a `preprocess` a batch at a time.
+
+It is the caller's, or the one that the model brings for rows that no array holds.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sklearn_torch_bridge._errors import ConversionError, ForwardError
+from sklearn_torch_bridge._row_numbers import as_indices
+from sklearn_torch_bridge._rows._base import (
+    CheckedRows,
+    Feed,
+    FeedError,
+    Kind,
+    Receiver,
+)
+from sklearn_torch_bridge._rows._entry_faults import hidden_fault
+from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
+from sklearn_torch_bridge._rows._model_dtype import as_argument
+from sklearn_torch_bridge._types import Indices, Inputs, Preprocess, Rows
+from sklearn_torch_bridge.models import media_of, read_mask
+
+__all__ = ["PREPROCESSED", "RowFeed", "preprocessed_feed"]
+
+
+class _Preprocessed(Kind):
+    """Rows of any kind for the caller's own code, which may take missing ones."""
+
+    name = "rows for `preprocess`"
+
+    def recognises(self, given: Given) -> bool:
+        if not given.has_own_preprocess() or given.entries is None:
+            return False
+        return given.all_missing or not is_number(given.first)
+
+    def check(self, given: Given) -> CheckedRows:
+        entries = as_entries(given.X)
+        return CheckedRows(self, entries, len(entries))
+
+
+PREPROCESSED = _Preprocessed()
+
+
+def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowFeed":
+    """Return a feed of rows for a `preprocess`, which may know their lengths."""
+    made = media_of(preprocess, receiver.loaded.module) or preprocess
+    lengths_of = getattr(made, "lengths", None)
+    return RowFeed(
+        values,
+        made,
+        receiver.accepts.dtype,
+        lengths=lengths_of(values) if lengths_of else None,
+        even=getattr(made, "even", False),
+    )
+
+
+class RowFeed(Feed):
+    """Rows of any kind; a list of those of a batch goes through `preprocess`.
+
+    `what` is what errors say has failed.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        preprocess: Preprocess,
+        dtype: torch.dtype | None,
+        *,
+        lengths: NDArray[np.int64] | None = None,
+        even: bool = False,
+        what: str = "`preprocess`",
+    ) -> None:
+        self.lengths = lengths
+        self.even = even
+        self._rows = rows
+        self._preprocess = preprocess
+        self._dtype = dtype
+        self._what = what
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Hand a list of these rows to `preprocess`."""
+        places = as_indices(rows)
+        try:
+            made = self._preprocess([self._copied(row) for row in places])
+        except Exception as error:  # noqa: BLE001 - it is raised below
+            failed, reason = self._find_failing(places, error)
+            why = f"{type(reason).__name__}: {reason}"
+            raise FeedError(
+                failed,
+                lambda named: ForwardError(f"{self._what} failed on {named}: {why}"),
+            ) from reason
+        return _as_inputs(made, self._dtype)
+
+    def _copied(self, row: int) -> Any:
+        """Return one row, which `preprocess` may write to."""
+        value = self._rows[row]
+        if isinstance(value, torch.Tensor):
+            if fault := hidden_fault(value):
+                msg = f"it {fault}. Load its values first."
+                raise ConversionError(msg)
+            return value.clone()
+        if isinstance(value, np.ndarray):  # a mask is not to be lost in silence
+            return np.array(value, subok=isinstance(value, np.ma.MaskedArray))
+        return value
+
+    def _find_failing(
+        self, places: Indices, error: Exception
+    ) -> tuple[Indices, Exception]:
+        """Find the first row that fails by itself, to name it alone."""
+        for place in places if len(places) > 1 else ():
+            try:
+                self._preprocess([self._copied(place)])
+            except Exception as reason:  # noqa: BLE001 - the caller raises it
+                return np.array([place]), reason
+        return places, error
+
+
+def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:
+    """Turn what `preprocess` returned into the arguments of a call."""
+    if isinstance(made, Inputs):
+        return made
+    if isinstance(made, Mapping):
+        kwargs = {str(name): as_argument(value, dtype) for name, value in made.items()}
+        return Inputs(kwargs=kwargs, mask=read_mask(kwargs))
+    if isinstance(made, (torch.Tensor, np.ndarray)):
+        return Inputs(args=(as_argument(made, dtype),))
+    if isinstance(made, tuple):
+        return Inputs(args=tuple(as_argument(value, dtype) for value in made))
+    msg = (
+        "`preprocess` must return a tensor, a tuple of tensors, or a mapping of "
+        f"keyword arguments, got {type(made).__name__}."
+    )
+    raise TypeError(msg)

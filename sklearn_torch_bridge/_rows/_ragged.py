@@ -1,0 +1,133 @@
+"""Arrays or tensors that differ in length: padded where the model takes a mask."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sklearn_torch_bridge._row_numbers import as_indices
+from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
+from sklearn_torch_bridge._rows._entry_faults import is_array, is_finite, number_fault
+from sklearn_torch_bridge._rows._given_input import Given
+from sklearn_torch_bridge._rows._missing_or_nan import without_bad
+from sklearn_torch_bridge._rows._model_dtype import copied_row
+from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
+from sklearn_torch_bridge._types import Inputs, Rows
+from sklearn_torch_bridge.models import MASKS, AcceptedInputs
+
+__all__ = ["RAGGED", "RaggedFeed"]
+
+_DOUBLE = 8  # bytes of the widest numbers that torch has
+_RAGGED = "arrays of finite numbers that differ in length alone, with an entry or more"
+
+
+class _Ragged(Kind):
+    """Arrays or tensors, all of whose axes but the first agree."""
+
+    name = "arrays of different lengths"
+    has_arrays = True
+
+    def recognises(self, given: Given) -> bool:
+        return is_array(given.first)
+
+    def check(self, given: Given) -> CheckedRows:
+        given.check_frame()
+        rows = list(given.entries)
+        faults = [_fault(row, rows) for row in rows]
+        bad = np.flatnonzero([fault is not None for fault in faults])
+
+        def error() -> Exception:
+            first = bad[0]
+            msg = f"`X` must hold {_RAGGED}, but row {first} {faults[first]}."
+            return (ValueError if is_array(rows[first]) else TypeError)(msg)
+
+        checked = without_bad(self, rows, bad, given, error)
+        return CheckedRows(
+            self, _of_one_dtype(checked.values), len(rows), checked.origin, bad
+        )
+
+    def feed(self, values: Any, receiver: Receiver) -> Feed:
+        check_rows_axis(receiver.loaded.module, values[0].ndim + 1)
+        return RaggedFeed(values, receiver.accepts)
+
+
+RAGGED = _Ragged()
+
+
+def _fault(row: Any, rows: Sequence[Any]) -> str | None:
+    """Return why a row is no array that differs from the first in length alone."""
+    if is_array(row):
+        model = next(one for one in rows if is_array(one))
+        if row.ndim == 0 or row.shape[1:] != model.shape[1:] or row.shape[0] == 0:
+            return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
+    fault = number_fault(row)
+    if fault is None and not is_finite(row):
+        return "has NaN or infinity"
+    return fault
+
+
+def _of_one_dtype(rows: list[Any]) -> list[Any]:
+    """Convert integers among floats, or of several widths, to one dtype for all.
+
+    Otherwise what a row becomes would depend on those that it shares a batch with.
+    """
+    dtypes = {_torch_dtype(row) for row in rows}
+    if len(dtypes) <= 1 or all(dtype.is_floating_point for dtype in dtypes):
+        return rows
+    common = functools.reduce(torch.promote_types, dtypes)
+    if common.is_floating_point:
+        common = torch.float64  # which holds integers that a shorter float rounds
+    return [_as_tensor(row).to(common) for row in rows]
+
+
+def _torch_dtype(row: Any) -> torch.dtype:
+    if isinstance(row, torch.Tensor):
+        return row.dtype
+    kind, n_bytes = row.dtype.kind, row.dtype.itemsize
+    if kind == "f" and n_bytes > _DOUBLE:
+        return torch.float64
+    if kind == "u" and 1 < n_bytes < _DOUBLE:  # torch does not promote them
+        return torch.int64
+    return _as_tensor(row[:0]).dtype
+
+
+def _as_tensor(row: Any) -> torch.Tensor:
+    """Copy an array, of which torch takes neither every order nor every byte order."""
+    if isinstance(row, torch.Tensor):
+        return row
+    dtype = row.dtype.newbyteorder("=")
+    is_long = dtype.kind == "f" and dtype.itemsize > _DOUBLE
+    return torch.from_numpy(np.array(row, np.float64 if is_long else dtype))
+
+
+class RaggedFeed(Feed):
+    """Arrays of different lengths, padded with zeros where the model takes a mask.
+
+    Where its forward has no parameter for one, padding would change what the real
+    entries give: there only rows of one length share a batch.
+    """
+
+    def __init__(self, rows: Sequence[Any], accepts: AcceptedInputs) -> None:
+        self.lengths = np.array([len(row) for row in rows])
+        self.even = accepts.mask is None
+        self._rows = rows
+        self._mask_name = accepts.mask
+        self._dtype = accepts.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, rows: Rows) -> Inputs:
+        """Copy these rows into one tensor as long as the longest of them."""
+        own = [copied_row(self._rows[row], self._dtype) for row in as_indices(rows)]
+        padded = nn.utils.rnn.pad_sequence(own, batch_first=True)
+        if self._mask_name is None:
+            return Inputs(args=(padded,))
+        lengths = torch.tensor([len(row) for row in own], device=padded.device)
+        steps = torch.arange(padded.shape[1], device=padded.device)
+        mask = steps < lengths[:, None]
+        given_mask = MASKS[self._mask_name].make(mask)
+        return Inputs((padded,), {self._mask_name: given_mask}, mask)

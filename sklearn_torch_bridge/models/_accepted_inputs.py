@@ -1,0 +1,72 @@
+"""What a model takes: found in one place, once a call, and handed down."""
+
+import inspect
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from sklearn_torch_bridge._devices import float_dtype
+from sklearn_torch_bridge.models._padding_masks import MASKS
+from sklearn_torch_bridge.models._read_only_models import only_reads
+
+__all__ = ["AcceptedInputs"]
+
+
+class AcceptedInputs:
+    """What the forward of a module takes; each fact is found when it is asked for.
+
+    >>> accepts = AcceptedInputs(nn.TransformerEncoderLayer(4, 1))
+    >>> accepts.mask, accepts.needs_mask
+    ('src_key_padding_mask', False)
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The dtype that floats are cast to."""
+        return float_dtype(self.module)
+
+    @cached_property
+    def only_reads(self) -> bool:
+        """Whether the model is known not to write to its rows."""
+        return only_reads(self.module)
+
+    @cached_property
+    def _signature(self) -> inspect.Signature | None:
+        try:
+            return inspect.signature(self.module.forward)
+        except ValueError:  # a forward without code of Python
+            return None
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the forward; none where nobody knows them."""
+        return self._signature.parameters if self._signature else {}
+
+    @cached_property
+    def names(self) -> frozenset[str] | None:
+        """The names of its arguments; None where any may be given, or nobody knows."""
+        found = self.parameters
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in found.values())
+        return None if takes_any or self._signature is None else frozenset(found)
+
+    @cached_property
+    def mask(self) -> str | None:
+        """What the forward calls its padding mask."""
+        # Of code first: a signature takes a tenth of the time of a call for one row.
+        code: Any = getattr(self.module.forward, "__code__", None)
+        takes_any = code is None or bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        if not takes_any and MASKS.keys().isdisjoint(code.co_varnames):
+            return None
+        return next((name for name in MASKS if name in self.parameters), None)
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether the forward cannot be called without its mask."""
+        required = inspect.Parameter.empty
+        return self.mask is not None and self.parameters[self.mask].default is required

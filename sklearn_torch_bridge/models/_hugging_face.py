@@ -1,0 +1,111 @@
+"""``"hf:NAME_OR_PATH"``: a model of transformers without its head, and its processors.
+
+Its files determine what it takes: texts, images or sound. Of an encoder and a decoder
+only the encoder is used. A model with one tower for texts and another for images or
+sound (CLIP, CLAP) returns the features that both share.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._hub_files import (
+    files_in,
+    find_folder,
+    loading_from_hub,
+)
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._processors import media_of
+
+__all__ = ["hf_files", "hf_opens_files", "load_hf"]
+
+_TOKENIZER_FILES = frozenset(
+    {
+        *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt"),
+        *("vocab.json", "spiece.model", "sentencepiece.bpe.model"),
+    }
+)
+_TOWERS = ("vision_config", "audio_config")
+_KINDS = {"pixel_values": "image", "input_features": "audio"}
+
+_folder = partial(find_folder, file="config.json", prefix="hf")
+
+
+def load_hf(name: str) -> LoadedModel:
+    """Load a model without its head, and what prepares its rows; no code of the hub."""
+    transformers = import_optional("transformers", purpose=f"`model`='hf:{name}'")
+    safe = {"trust_remote_code": False}
+    with loading_from_hub(f"hf:{name}", library="transformers"):
+        module = transformers.AutoModel.from_pretrained(name, **safe)
+        takes = _Takes(_folder(name))
+        tokenizer = media = None
+        if takes.texts:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, **safe)
+        if takes.media:
+            auto = getattr(transformers, takes.media)
+            media = auto.from_pretrained(name, **safe)
+    if takes.towers:
+        _choose_tower_by_input(module)
+    elif module.config.is_encoder_decoder:
+        module = module.get_encoder()
+    return LoadedModel(module, tokenizer, media=media and media_of(media, module))
+
+
+def hf_files(name: str) -> list[Path]:
+    """List the files that `load_hf` would read, without a network."""
+    folder = _folder(name)
+    files = files_in(folder)
+    base = _read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    return files + hf_files(base) if base and base != name else files
+
+
+def hf_opens_files(name: str) -> bool:
+    """Return whether a str is a path for this model, and not a text."""
+    takes = _Takes(_folder(name))
+    return takes.media is not None and not takes.texts
+
+
+class _Takes:
+    """What the model of a folder takes: `texts`, `media` by a class, or by `towers`."""
+
+    def __init__(self, folder: Path) -> None:
+        config = _read_json(folder / "config.json")
+        self.media = _media_class(folder)
+        self.towers = "text_config" in config and any(key in config for key in _TOWERS)
+        has_tokenizer = any((folder / one).is_file() for one in _TOKENIZER_FILES)
+        # Models of sound have a tokenizer for their transcriptions.
+        self.texts = has_tokenizer and (self.media is None or self.towers)
+
+
+def _media_class(folder: Path) -> str | None:
+    """Return the name of the class of transformers that prepares images, or sound."""
+    config = _read_json(folder / "preprocessor_config.json")
+    several = _read_json(folder / "processor_config.json")
+    if "image_processor_type" in config or "image_processor" in several:
+        return "AutoImageProcessor"
+    if "sampling_rate" in config or "feature_extractor" in several:
+        return "AutoFeatureExtractor"
+    # Before transformers 4.26 image processors were feature extractors as well.
+    return "AutoImageProcessor" if "feature_extractor_type" in config else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read the mapping in a JSON file; an empty one if there is none."""
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return found if isinstance(found, dict) else {}
+
+
+def _choose_tower_by_input(module: nn.Module) -> None:
+    """Make a model of two towers run the one that its input is for."""
+    cls = type(module)
+
+    def forward(self: Any, **inputs: Any) -> Any:
+        kinds = [kind for name, kind in _KINDS.items() if name in inputs] or ["text"]
+        found = getattr(self, f"get_{kinds[0]}_features")(**inputs)
+        return getattr(found, "pooler_output", found)  # a tensor before transformers 5
+
+    module.__class__ = type(cls.__name__, (cls,), {"forward": forward})

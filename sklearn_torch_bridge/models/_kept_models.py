@@ -1,0 +1,64 @@
+"""The models of strings that stay loaded: those in use, and the last few others."""
+
+from collections import OrderedDict
+from itertools import chain
+from weakref import WeakValueDictionary
+
+from torch import nn
+
+from sklearn_torch_bridge._free_memory import available_bytes
+from sklearn_torch_bridge.models._loaded_model import LoadedModel
+
+__all__ = ["KeptModels"]
+
+_MOST_KEPT = 8  # models of strings that nobody uses now
+_SHARE = 4  # these may take at most one part in four of the free memory
+
+
+class KeptModels:
+    """Loaded models by their strings, with the state of the files they were read from.
+
+    So the next fold of a search finds the model of the last one. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._in_use: WeakValueDictionary[str, LoadedModel] = WeakValueDictionary()
+        self._kept: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._file_states: dict[str, object] = {}
+
+    def get(self, model: str) -> LoadedModel | None:
+        """Return a model if it is loaded, and mark it as the last one used."""
+        found = self._in_use.get(model)
+        if found is not None:
+            self._kept[model] = found
+            self._kept.move_to_end(model)
+        return found
+
+    def put(self, model: str, loaded: LoadedModel, file_state: object) -> None:
+        """Keep a model; free those used longest ago until number and memory fit."""
+        self._in_use[model] = self._kept[model] = loaded
+        self._file_states[model] = file_state
+        free = available_bytes()
+        sizes = {name: _n_bytes(one.module) for name, one in self._kept.items()}
+        while len(self._kept) > 1:
+            total = sum(sizes.values())
+            fits = free is None or total * _SHARE <= free + total
+            if len(self._kept) <= _MOST_KEPT and fits:
+                return
+            oldest, _ = self._kept.popitem(last=False)
+            del sizes[oldest]
+
+    def forget(self, model: str) -> None:
+        """Forget a model; those who use it keep it."""
+        for held in (self._in_use, self._kept, self._file_states):
+            held.pop(model, None)
+
+    def file_state(self, model: str) -> object:
+        """Return the state of the files of a loaded model, before it was loaded."""
+        return self._file_states[model] if model in self._in_use else None
+
+
+def _n_bytes(module: nn.Module) -> int:
+    """Compute the size of the parameters and buffers of a module."""
+    tensors = chain(module.parameters(), module.buffers())
+    return sum(tensor.nbytes for tensor in tensors)

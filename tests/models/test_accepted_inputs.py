@@ -1,0 +1,69 @@
+"""What a model takes is found on its forward, whatever that is."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_torch_bridge.models import AcceptedInputs
+from tests.tiny_models import Tokens, mlp
+
+
+class Named(nn.Module):
+    def forward(self, x, attention_mask=None):
+        return x
+
+
+class Needing(nn.Module):
+    def forward(self, x, attention_mask):
+        return x
+
+
+class Any(nn.Module):
+    def forward(self, x, **others):
+        return x
+
+
+class AnyWithMask(nn.Module):
+    def forward(self, x, src_key_padding_mask=None, **others):
+        return x
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of scripting
+        return torch.jit.script(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "mask", "needed", "names"),
+    [
+        (mlp(), None, False, {"x"}),
+        (Named(), "attention_mask", False, {"x", "attention_mask"}),
+        (Needing(), "attention_mask", True, {"x", "attention_mask"}),
+        (Any(), None, False, None),
+        (AnyWithMask(), "src_key_padding_mask", False, None),
+        (scripted(), None, False, {"input"}),
+    ],
+    ids=["plain", "mask", "needs it", "any", "any with mask", "scripted"],
+)
+def test_masks_and_names_are_found(model, mask, needed, names):
+    accepts = AcceptedInputs(model)
+    assert accepts.mask == mask
+    assert accepts.needs_mask == needed
+    assert accepts.names == (names if names is None else frozenset(accepts.parameters))
+    if names and model.__class__ in (Named, Needing):
+        assert accepts.names == names
+
+
+def test_floats_are_cast_to_the_dtype_of_the_weights():
+    assert AcceptedInputs(nn.Linear(2, 2).half()).dtype == torch.float16
+    assert AcceptedInputs(nn.Identity()).dtype == torch.get_default_dtype()
+
+
+def test_a_forward_that_was_replaced_is_seen_by_the_next_call():
+    model = Tokens()
+    assert AcceptedInputs(model).mask == "attention_mask"
+    model.forward = lambda input_ids: input_ids
+    assert AcceptedInputs(model).mask is None

@@ -1,0 +1,209 @@
+"""``"hf:"`` over many architectures, and on a real model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import cos_sim
+
+from sklearn_torch_bridge import TorchFeatureExtractor, layer_table
+from sklearn_torch_bridge.models._hugging_face import load_hf
+from sklearn_torch_bridge.models._load_model import load_model
+from tests import families
+from tests.families import CLOSE, RATE, TEXT_ROWS, folder_with, picture_processor
+
+pytestmark = pytest.mark.filterwarnings(
+    # transformers asks the interpreter for its platform in a way that is deprecated.
+    "ignore:.*is deprecated:FutureWarning"
+)
+
+
+@pytest.mark.parametrize("family", families.TEXTS)
+def test_texts_of_a_family(family, tmp_path):
+    config, layers = families.TEXTS[family]
+    tokenizer = families.make_tokenizer()
+    model, name = folder_with(tmp_path, config, tokenizer)
+
+    def prepare(text):
+        made = tokenizer(text, return_tensors="pt")
+        return {key: made[key] for key in ("input_ids", "attention_mask")}
+
+    for layer in (None, *layers):
+        Z = TorchFeatureExtractor(name, layer=layer, batch_size=3).transform(TEXT_ROWS)
+        expected = families.by_hand(model, TEXT_ROWS, prepare, layer)
+        np.testing.assert_allclose(Z, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_last_real_token_of_a_causal_model(tmp_path, side):
+    tokenizer = families.make_tokenizer()
+    tokenizer.padding_side = side
+    config, _ = families.TEXTS["llama"]
+    model, name = folder_with(tmp_path, config, tokenizer)
+    Z = TorchFeatureExtractor(name, pooling="last", batch_size=5).transform(TEXT_ROWS)
+    with torch.inference_mode():
+        expected = [
+            model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, -1]
+            for text in TEXT_ROWS
+        ]
+    np.testing.assert_allclose(Z, torch.stack(expected).numpy(), **CLOSE)
+
+
+@pytest.mark.parametrize("family", families.IMAGES)
+def test_images_of_a_family(family, tmp_path, rng):
+    config, layers = families.IMAGES[family]
+    model, name = folder_with(tmp_path, config, picture_processor())
+    # Another class where torchvision is there, which resizes a little differently.
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "model")
+    images = families.make_images(rng)
+
+    def prepare(image):
+        return processor(images=[image], return_tensors="pt")
+
+    for layer in (None, *layers):
+        Z = TorchFeatureExtractor(name, layer=layer, batch_size=2).transform(images)
+        expected = families.by_hand(model, images, prepare, layer)
+        np.testing.assert_allclose(Z, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("family", families.SOUND)
+def test_sound_of_a_family(family, tmp_path, clips):
+    """The clips differ in length, and none may hear the silence behind another."""
+    config, layers = families.SOUND[family]
+    processor = families.sound_processor(family)
+    model, name = folder_with(tmp_path, config, processor)
+
+    def prepare(clip):
+        made = processor([clip], sampling_rate=RATE, return_tensors="pt")
+        return {model.main_input_name: made[model.main_input_name]}
+
+    for layer in (None, *layers):
+        pooling = "auto" if family != "whisper" else _all_positions
+        extractor = TorchFeatureExtractor(
+            name, layer=layer, batch_size=4, pooling=pooling
+        )
+        expected = families.by_hand(model, clips, prepare, layer)
+        np.testing.assert_allclose(extractor.transform(clips), expected, **CLOSE)
+
+
+def _all_positions(hidden, mask):
+    del mask
+    return hidden.mean(1)
+
+
+def test_a_model_of_texts_and_images_takes_either(clip_model, rng, tmp_path):
+    model = transformers.CLIPModel.from_pretrained(
+        clip_model.removeprefix("hf:")
+    ).eval()
+    processor = transformers.CLIPProcessor.from_pretrained(
+        clip_model.removeprefix("hf:")
+    )
+    images = families.make_images(rng)
+    extractor = TorchFeatureExtractor(clip_model, batch_size=2)
+    with torch.inference_mode():
+        of_images = model.get_image_features(
+            **processor(images=images, return_tensors="pt")
+        ).pooler_output
+        of_texts = [
+            model.get_text_features(
+                **processor.tokenizer(text, return_tensors="pt")
+            ).pooler_output[0]
+            for text in TEXT_ROWS
+        ]
+    np.testing.assert_allclose(extractor.transform(images), of_images.numpy(), **CLOSE)
+    np.testing.assert_allclose(
+        extractor.transform(TEXT_ROWS), torch.stack(of_texts).numpy(), **CLOSE
+    )
+    images[0].save(tmp_path / "a.png")  # a Path names a file, a str is a text
+    np.testing.assert_allclose(
+        extractor.transform([tmp_path / "a.png"]), of_images[:1].numpy(), **CLOSE
+    )
+
+
+def test_a_model_of_texts_takes_no_images(rng, minilm_path):
+    with pytest.raises(TypeError, match="`X` holds Image objects: give a `preprocess`"):
+        TorchFeatureExtractor(f"hf:{minilm_path}").transform(families.make_images(rng))
+
+
+def test_files_determine_what_a_model_takes(vit, image_files):
+    """Of an older transformers, whose image processors were feature extractors."""
+    path = Path(vit.removeprefix("hf:"), "preprocessor_config.json")
+    config = json.loads(path.read_text())
+    expected = TorchFeatureExtractor(vit).transform(image_files)
+    del config["image_processor_type"]
+    config["feature_extractor_type"] = "ViTFeatureExtractor"
+    path.write_text(json.dumps(config))
+    Z = TorchFeatureExtractor(vit).transform(list(map(str, image_files)))
+    np.testing.assert_array_equal(Z, expected)
+
+
+def test_the_layers_of_a_string(vit, image_files):
+    table = layer_table(vit, image_files)
+    assert table["layers.0"].shape == (4, 17, 16)
+    assert table.names == layer_table(vit).names
+
+
+TOLERANCE = {"rtol": 0, "atol": 1e-5}
+
+
+def normalise(Z):
+    return Z / np.linalg.norm(Z, axis=1, keepdims=True)
+
+
+def test_a_model_string_equals_sentence_transformers(minilm_path, texts):
+    Z = TorchFeatureExtractor(f"hf:{minilm_path}", batch_size=3).transform(texts)
+    expected = SentenceTransformer(minilm_path, device="cpu").encode(texts)
+    np.testing.assert_allclose(normalise(Z), expected, **TOLERANCE)
+
+
+def test_a_model_with_its_tokenizer_equals_the_model_string(
+    minilm, tokenizer, minilm_path, texts
+):
+    apart = TorchFeatureExtractor(minilm, preprocess=tokenizer)
+    together = TorchFeatureExtractor(f"hf:{minilm_path}")
+    np.testing.assert_array_equal(apart.transform(texts), together.transform(texts))
+    assert minilm.training
+
+
+@pytest.mark.parametrize("layer", ["encoder.layer.0", "encoder.layer.4", None], ids=str)
+def test_a_layer_equals_the_hidden_state_of_the_model(minilm_path, texts, layer):
+    """The independent route: transformers' own `output_hidden_states`."""
+    loaded = load_model(f"hf:{minilm_path}")
+    given = loaded.preprocess(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        output = loaded.module.eval()(**given, output_hidden_states=True)
+    state = output.hidden_states[-1 if layer is None else int(layer[-1]) + 1]
+    mask = given["attention_mask"].unsqueeze(-1)
+    expected = (state * mask).sum(1) / mask.sum(1)
+    Z = TorchFeatureExtractor(f"hf:{minilm_path}", layer=layer).transform(texts)
+    np.testing.assert_allclose(Z, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_pooler_can_be_asked_for(minilm_path, texts):
+    extractor = TorchFeatureExtractor(f"hf:{minilm_path}", output="pooler_output")
+    assert extractor.transform(texts[:2]).shape == (2, 384)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_padding_does_not_change_a_row(minilm_path, texts, batch_size):
+    Z = TorchFeatureExtractor(f"hf:{minilm_path}", batch_size=8).transform(texts)
+    other = TorchFeatureExtractor(f"hf:{minilm_path}", batch_size=batch_size)
+    largest = np.abs(Z).max(axis=1, keepdims=True)
+    difference = np.abs(other.transform(texts) - Z) / largest
+    assert difference.max() <= 1e-5
+
+
+def test_loading_shows_nothing(minilm_path, capfd):
+    load_hf(minilm_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_model_knows_what_it_reads(minilm_path):
+    near, also_near, far = TorchFeatureExtractor(f"hf:{minilm_path}").transform(
+        ["a cat on a mat", "a kitten lies on a rug", "quarterly tax returns"]
+    )
+    assert cos_sim(near, also_near) > cos_sim(near, far) + 0.3

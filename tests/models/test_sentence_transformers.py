@@ -1,0 +1,119 @@
+"""``"st:"`` and `SentenceTransformer` objects: `encode` returns the same."""
+
+import json
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+from sklearn_torch_bridge import TorchFeatureExtractor
+
+SAME = {"rtol": 0, "atol": 1e-6}
+
+
+# Not normalised, values reach 1.5, and `encode` itself differs by 1e-6 by batch size.
+PLAIN = {"rtol": 0, "atol": 3e-6}
+
+
+def parts_of(minilm_path):
+    """Return the modules of the model without the last one, which normalises."""
+    whole = SentenceTransformer(minilm_path, device="cpu")
+    return [part for part in whole if not isinstance(part, Normalize)]
+
+
+def saved(model, folder):
+    model.save_pretrained(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def sentence_transformer(minilm_path):
+    return SentenceTransformer(minilm_path, device="cpu")
+
+
+def test_a_name_equals_encode(minilm_path, texts):
+    expected = SentenceTransformer(minilm_path, device="cpu").encode(texts)
+    Z = TorchFeatureExtractor(f"st:{minilm_path}", batch_size=3).fit_transform(texts)
+    np.testing.assert_allclose(Z, expected, **SAME)
+    assert np.allclose(np.linalg.norm(Z, axis=1), 1)
+
+
+def test_a_model_without_normalisation_equals_encode(minilm_path, texts, tmp_path):
+    model = SentenceTransformer(modules=parts_of(minilm_path), device="cpu")
+    Z = TorchFeatureExtractor(f"st:{saved(model, tmp_path / 'm')}").transform(texts)
+    np.testing.assert_allclose(Z, model.encode(texts), **PLAIN)
+    assert not np.allclose(np.linalg.norm(Z, axis=1), 1)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_the_prompt_of_a_model_stands_before_each_text(
+    minilm_path, texts, tmp_path, include_prompt
+):
+    model = SentenceTransformer(
+        modules=parts_of(minilm_path),
+        device="cpu",
+        prompts={"query": "a question about trains: "},
+        default_prompt_name="query",
+    )
+    (pooling,) = [part for part in model if isinstance(part, Pooling)]
+    pooling.include_prompt = include_prompt
+    expected = model.encode(texts)
+    without = model.encode(texts, prompt="")
+    assert np.abs(expected - without).max() > 0.01
+    for given in (model, f"st:{saved(model, tmp_path / 'm')}"):
+        Z = TorchFeatureExtractor(given, batch_size=3).transform(texts)
+        np.testing.assert_allclose(Z, expected, **PLAIN)
+
+
+def test_a_model_that_truncates_equals_encode(minilm_path, texts):
+    model = SentenceTransformer(minilm_path, device="cpu", truncate_dim=64)
+    Z = TorchFeatureExtractor(model).fit_transform(texts)
+    np.testing.assert_allclose(Z, model.encode(texts), **SAME)
+    assert Z.shape[1] == 64
+
+
+@pytest.mark.parametrize("mode", ["cls", "max", "mean"])
+def test_layers_are_pooled_as_the_model_pools(minilm_path, texts, mode):
+    transformer, pooling = parts_of(minilm_path)
+    pooling.pooling_mode = mode
+    model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
+    last = "0.model.encoder.layer.5"
+    Z = TorchFeatureExtractor(model, layer=last).transform(texts)
+    np.testing.assert_allclose(Z, model.encode(texts), rtol=1e-5, atol=1e-5)
+
+
+def test_a_name_that_is_not_there_says_what_to_do():
+    with pytest.raises(ValueError, match=r"'st:no/such' must be a folder .* hub"):
+        TorchFeatureExtractor("st:no/such").transform(["a"])
+
+
+def test_code_in_the_folder_of_a_sentence_transformer_is_not_run(tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('code of a folder was run')")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=r"got 'evil\.Evil', whose code would have to"):
+        TorchFeatureExtractor(f"st:{tmp_path}").transform(["a"])
+
+
+def test_a_sentence_transformer_takes_texts_as_it_is(sentence_transformer, texts):
+    extractor = TorchFeatureExtractor(sentence_transformer, batch_size=3)
+    Z = extractor.fit_transform(texts)
+    np.testing.assert_allclose(Z, sentence_transformer.encode(texts), rtol=0, atol=1e-5)
+    assert extractor.transform([]).shape == (0, 384)
+
+
+def test_a_layer_of_a_sentence_transformer_is_pooled_over_real_tokens(
+    sentence_transformer, minilm_path, texts
+):
+    layers = [name for name, _ in sentence_transformer.named_modules()]
+    (name,) = [name for name in layers if name.endswith("encoder.layer.2")]
+    Z = TorchFeatureExtractor(sentence_transformer, layer=name).transform(texts)
+    same = TorchFeatureExtractor(f"hf:{minilm_path}", layer="encoder.layer.2")
+    np.testing.assert_allclose(Z, same.transform(texts), rtol=1e-5, atol=1e-5)
+
+
+def test_long_texts_are_cut_where_the_sentence_transformer_cuts(sentence_transformer):
+    texts = ["word " * 400, "short"]
+    Z = TorchFeatureExtractor(sentence_transformer).transform(texts)
+    np.testing.assert_allclose(Z, sentence_transformer.encode(texts), rtol=0, atol=1e-5)

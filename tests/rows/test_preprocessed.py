@@ -1,0 +1,80 @@
+"""Rows that go through a `preprocess`, and what that may return."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_torch_bridge import (
+    ForwardError,
+    TorchFeatureExtractor,
+)
+from sklearn_torch_bridge._rows._preprocessed import RowFeed
+
+
+def rows(*numbers):
+    return np.array(numbers)
+
+
+@pytest.mark.parametrize(
+    ("made", "n_args", "names"),
+    [
+        (torch.ones(2, 1), 1, []),
+        (np.ones((2, 1)), 1, []),
+        ((torch.ones(2, 1), torch.ones(2)), 2, []),
+        ({"x": np.ones((2, 1)), "flag": True}, 0, ["x", "flag"]),
+    ],
+    ids=["tensor", "array", "tuple", "mapping"],
+)
+def test_preprocess_may_return_what_models_take(made, n_args, names):
+    inputs = RowFeed(["a", "b"], lambda _: made, torch.float32).batch(rows(0, 1))
+    assert len(inputs.args) == n_args
+    assert list(inputs.kwargs) == names
+
+
+def test_preprocess_gets_a_list_of_the_rows_asked_for():
+    received = []
+
+    def preprocess(given):
+        received.append(given)
+        return torch.zeros(len(given), 1)
+
+    RowFeed(["a", "b", "c"], preprocess, torch.float32).batch(rows(2, 0))
+    assert received == [["c", "a"]]
+
+
+def test_preprocess_may_write_to_its_rows():
+    X = np.ones((3, 2))
+
+    def preprocess(given):
+        for row in given:
+            row[:] = 0
+        return np.stack(given)
+
+    RowFeed(X, preprocess, torch.float32).batch(rows(0, 1))
+    assert X.min() == 1
+
+
+def test_floats_of_preprocess_are_cast_and_its_mask_is_the_mask():
+    mask = torch.tensor([[1, 0]])
+    made = {"x": torch.ones(1, 2, dtype=torch.float64), "attention_mask": mask}
+    inputs = RowFeed(["a"], lambda _: made, torch.bfloat16).batch(rows(0))
+    assert inputs.kwargs["x"].dtype == torch.bfloat16
+    assert inputs.kwargs["attention_mask"].dtype == torch.int64
+    assert inputs.mask is mask
+
+
+def test_a_failing_preprocess_names_the_rows_of_the_caller():
+    def preprocess(given):
+        raise KeyError(given[0])
+
+    extractor = TorchFeatureExtractor(nn.Identity(), preprocess=preprocess)
+    words = r"`preprocess` failed on rows 0, 2: KeyError"
+    with pytest.raises(ForwardError, match=words):  # equal texts run once
+        extractor.transform(["a", "b", "a"])
+
+
+@pytest.mark.parametrize("made", [[[1, 2]], None, "text"], ids=str)
+def test_preprocess_must_return_something_a_model_takes(made):
+    with pytest.raises(TypeError, match=r"`preprocess` must return a tensor.* got"):
+        RowFeed(["a"], lambda _: made, None).batch(rows(0))

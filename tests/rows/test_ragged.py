@@ -1,0 +1,191 @@
+"""Arrays that differ in length: one dtype for all, padded under a mask."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from sklearn_torch_bridge import (
+    BadRowWarning,
+    TorchFeatureExtractor,
+    precompute,
+)
+from sklearn_torch_bridge._rows._ragged import RAGGED
+from tests.rows import given_rows
+from tests.tiny_models import Counting
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "words"),
+    [
+        ([np.ones(2), None, np.ones(3)], TypeError, "row 1 is missing"),
+        ([np.ones(2), "a", np.ones(3)], TypeError, "row 1 is a str"),
+        ([np.ones((2, 3)), np.ones((3, 4))], ValueError, r"row 1 has shape \(3, 4\)"),
+        ([np.ones(2), np.ones(0)], ValueError, r"row 1 has shape \(0,\)"),
+        ([np.ones(2), np.ones(())], ValueError, r"row 1 has shape \(\)"),
+        ([np.ones(2), np.array([np.nan])], ValueError, "row 1 has NaN or infinity"),
+        ([torch.ones(2), torch.tensor([torch.inf])], ValueError, "row 1 has NaN or"),
+        ([np.ones(2), np.ones(3) * 1j], ValueError, "row 1 is of dtype complex128"),
+        ([torch.ones(2), torch.ones(3) * 1j], ValueError, "is of dtype torch.complex"),
+        ([np.ones(2), np.array(["a"])], ValueError, "row 1 is of dtype <U1"),
+    ],
+    ids=[
+        *("missing", "text", "other width", "empty", "number", "NaN", "infinity"),
+        *("complex", "complex tensor", "str"),
+    ],
+)
+def test_a_row_that_is_no_array_like_the_others_is_named(X, error, words):
+    with pytest.raises(error, match=words):
+        RAGGED.check(given_rows(X))
+    checked = RAGGED.check(given_rows(X, on_error="nan"))
+    assert checked.bad.tolist() == [1]
+    assert len(checked) == len(X) - 1
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor], ids=["array", "tensor"])
+def test_ragged_rows_have_one_dtype_whoever_shares_their_batch(make):
+    some = [make([1, 2, 3]), make([0.5, 0.75])]
+    rows = RAGGED.check(given_rows(some)).values
+    assert {row.dtype for row in rows} == {torch.float64}
+    assert [row.tolist() for row in rows] == [[1, 2, 3], [0.5, 0.75]]
+    half = torch.tensor([0.5], dtype=torch.float16)
+    large = RAGGED.check(given_rows([make([2**24 + 1, 70_000]), half])).values
+    assert large[0].tolist() == [2**24 + 1, 70_000]
+    narrow = [make([1.0, 2.0]), make([3.0])]
+    assert RAGGED.check(given_rows(narrow)).values[0] is narrow[0]
+
+
+def test_ragged_rows_of_any_order_get_one_dtype():
+    frozen = np.arange(3)
+    frozen.flags.writeable = False
+    given = [
+        frozen,
+        np.arange(4, dtype=">i4")[::-1],
+        np.arange(2, dtype=np.uint32),
+        np.array([0.5], np.longdouble),
+    ]
+    rows = RAGGED.check(given_rows(given)).values
+    assert [row.tolist() for row in rows] == [[0, 1, 2], [3, 2, 1, 0], [0, 1], [0.5]]
+    assert {row.dtype for row in rows} == {torch.float64}
+
+
+def test_integers_of_several_widths_are_widened_without_those_that_are_bad():
+    some = [np.ones(2, np.uint8), np.full(1, -3, np.int16), np.ones(0)]
+    checked = RAGGED.check(given_rows(some, on_error="nan"))
+    rows = checked.values
+    assert checked.bad.tolist() == [2]
+    assert [row.tolist() for row in rows] == [[1, 1], [-3]]
+    assert rows[0].dtype == rows[1].dtype == torch.int16
+
+
+SAME = {"rtol": 1e-5, "atol": 1e-5}
+
+
+class Masked(nn.Module):
+    """A small Transformer, which padding would change if it did not know it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.inner = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x, attention_mask):
+        return self.inner(x, src_key_padding_mask=attention_mask == 0)
+
+
+class MaskedAsInTorch(Masked):
+    def forward(self, x, src_key_padding_mask):
+        return self.inner(x, src_key_padding_mask=src_key_padding_mask)
+
+
+def as_objects(rows):
+    array = np.empty(len(rows), object)
+    array[:] = rows
+    return array
+
+
+def ragged(rng, n_rows=12):
+    return [
+        rng.normal(size=(rng.integers(1, 9), 4)).astype(np.float32)
+        for _ in range(n_rows)
+    ]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last", "cls"])
+@pytest.mark.parametrize(
+    "module",
+    [Masked(), MaskedAsInTorch()],
+    ids=["attention_mask", "src_key"],
+)
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor], ids=["array", "tensor"])
+def test_padding_never_changes_a_row(rng, module, make, pooling):
+    rows = [make(row) for row in ragged(rng)]
+    extractor = TorchFeatureExtractor(module, pooling=pooling, batch_size=5)
+    Z = extractor.fit_transform(rows)
+    alone = [extractor.transform([row])[0] for row in rows]  # of one length: no list
+    by_hand = TorchFeatureExtractor(module.inner, pooling=pooling)
+    np.testing.assert_allclose(Z, alone, **SAME)
+    np.testing.assert_allclose(
+        Z, [by_hand.transform(row[None])[0] for row in rows], **SAME
+    )
+
+
+class Summing(nn.Module):
+    """Has a layer behind an encoder, which sees what stands in padded places."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x, src_key_padding_mask):
+        hidden = self.encoder(x, src_key_padding_mask=src_key_padding_mask)
+        return self.head(hidden.sum(1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own
+@pytest.mark.parametrize(
+    "layer", ["encoder.layers.0", "encoder.layers.1.linear1", "encoder.layers.1.norm2"]
+)
+def test_layers_of_torchs_encoder_are_read_from_ragged_rows(rng, layer, cache):
+    model, rows = Summing().eval(), ragged(rng)
+    extractor = TorchFeatureExtractor(model, layer=layer)
+    Z = extractor.transform(rows)
+    alone = np.vstack([extractor.transform([row]) for row in rows])
+    np.testing.assert_allclose(Z, alone, **SAME)
+    expected = TorchFeatureExtractor(model).transform(rows)
+    for also in ("head", ["head", layer]):
+        found = TorchFeatureExtractor(model, layer=also).transform(rows)[:, :3]
+        np.testing.assert_allclose(found, expected, **SAME)
+    kept = TorchFeatureExtractor(model, cache=cache)
+    grid = {"torchfeatureextractor__layer": [None, layer]}
+    precompute(GridSearchCV(make_pipeline(kept, Ridge()), grid), rows)
+    np.testing.assert_allclose(kept.transform(rows), expected, **SAME)
+
+
+def test_rows_are_not_padded_for_a_model_without_a_mask(rng):
+    """A convolution would see the zeros beside the last real step."""
+    torch.manual_seed(0)
+    conv = nn.Conv1d(1, 3, 3, padding=1)
+    counting = Counting(nn.Sequential(nn.Unflatten(1, (1, -1)), conv))
+    waves = [rng.normal(size=length) for length in (9, 4, 9, 30, 4, 9)]
+    Z = TorchFeatureExtractor(counting, pooling="gap").transform(waves)
+    for row, wave in enumerate(waves):
+        x = torch.tensor(wave, dtype=torch.float32)[None, None]
+        expected = conv(x).mean(2).detach().numpy()
+        np.testing.assert_allclose(Z[[row]], expected, **SAME)
+    assert counting.tally.sizes == [1, 3, 2]
+
+
+def test_ragged_rows_that_are_none_are_bad_rows(rng):
+    rows = [*ragged(rng, 4), None, np.ones((2, 5)), np.ones((0, 4))]
+    extractor = TorchFeatureExtractor(Masked(), on_error="nan")
+    with pytest.warns(BadRowWarning, match="rows 4 to 6 of"):
+        Z = extractor.transform(rows)
+    assert np.isnan(Z).any(1).tolist() == [False] * 4 + [True] * 3
