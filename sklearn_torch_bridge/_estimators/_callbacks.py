@@ -31,38 +31,23 @@ else:
 def fit_task(
     estimator: Any, X: Any, y: Any = None, *, n_samples: int = 0
 ) -> Iterator[Advance]:
-    """Tell callbacks that a fit begins and ends; give a function for rows done.
-
-    To be used in a method that is decorated by `with_callbacks`. Without callbacks it
-    costs nothing.
-    """
+    """Call callbacks when a fit begins and ends; yield a function for rows done."""
     if not getattr(estimator, "_skl_callbacks", None):
         yield silent
         return
     n_steps = min(n_samples, _MOST_STEPS)
     context = estimator._init_callback_context(max_subtasks=n_steps)  # noqa: SLF001 - documented for developers
+    n_rows_done = n_ended = 0
+
+    def advance(n_rows: int, *, known: bool = False) -> None:  # noqa: ARG001 - as bars are called
+        nonlocal n_rows_done, n_ended
+        n_rows_done += n_rows
+        while n_ended < n_rows_done * n_steps // n_samples:
+            step = context.subcontext(task_name="extract")
+            step.call_on_fit_task_begin(estimator=estimator)
+            step.call_on_fit_task_end(estimator=estimator)
+            n_ended += 1
+
     context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
-    yield _Steps(estimator, context, n_steps, n_samples)
+    yield advance
     context.call_on_fit_task_end(estimator=estimator, X=X, y=y)
-
-
-class _Steps:
-    """Ends one subtask after the other, as rows get done."""
-
-    def __init__(
-        self, estimator: Any, context: Any, n_steps: int, n_samples: int
-    ) -> None:
-        self._estimator = estimator
-        self._context = context
-        self._n_steps = n_steps
-        self._n_samples = n_samples
-        self._rows = self._ended = 0
-
-    def __call__(self, n_rows: int, *, known: bool = False) -> None:
-        """Go on by `n_rows`."""
-        self._rows += n_rows
-        while self._ended < self._rows * self._n_steps // self._n_samples:
-            step = self._context.subcontext(task_name="extract")
-            step.call_on_fit_task_begin(estimator=self._estimator)
-            step.call_on_fit_task_end(estimator=self._estimator)
-            self._ended += 1

@@ -1,17 +1,15 @@
 """Fill the cache for all that a pipeline or a search will ask for, in one pass."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
-from sklearn.compose import ColumnTransformer
-from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags
 
-from sklearn_torch_bridge._estimators._extraction import Extraction
+from sklearn_torch_bridge._estimators._extraction import Extraction, plan_extraction
 from sklearn_torch_bridge._estimators._torch_feature_extractor import (
     TorchFeatureExtractor,
 )
@@ -49,9 +47,8 @@ def precompute(estimator: BaseEstimator, X: Any, *, verbose: int = 0) -> Precomp
     """Send each row through the model once, for every setting that will be asked for.
 
     The extractors of `estimator` are found, with every value that a search gives to
-    their parameters. Those that share a model share a forward pass, which takes all
-    layers and poolings asked for. Rows that are in the cache already are skipped; an
-    interrupted call keeps what is done.
+    their parameters. Those that share a model share a forward pass. Rows that are in
+    the cache already are skipped; an interrupted call keeps what is done.
 
     Parameters
     ----------
@@ -78,7 +75,7 @@ def precompute(estimator: BaseEstimator, X: Any, *, verbose: int = 0) -> Precomp
 
     Examples
     --------
-    >>> import tempfile, pathlib
+    >>> import tempfile
     >>> import numpy as np
     >>> import torch
     >>> from sklearn.linear_model import LogisticRegression
@@ -87,39 +84,31 @@ def precompute(estimator: BaseEstimator, X: Any, *, verbose: int = 0) -> Precomp
     >>> from sklearn_torch_bridge import TorchFeatureExtractor, precompute
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh())
     >>> X, y = np.arange(20.0).reshape(10, 2), [0, 1] * 5
+    >>> grid = {"torchfeatureextractor__layer": ["0", "1"]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     cache = pathlib.Path(folder, "embeddings.db")
-    ...     extractor = TorchFeatureExtractor(model, cache=cache)
+    ...     extractor = TorchFeatureExtractor(model, cache=f"{folder}/embeddings.db")
     ...     pipe = make_pipeline(extractor, LogisticRegression())
-    ...     grid = {
-    ...         "torchfeatureextractor__layer": ["0", "1"],
-    ...         "logisticregression__C": [0.1, 1, 10],
-    ...     }
     ...     search = GridSearchCV(pipe, grid, cv=2)
     ...     print(precompute(search, X))  # and the search runs no row
     ...     _ = search.fit(X, y)
     Precomputed(n_settings=2, n_passes=1, n_run=10, n_known=0)
     """
-    found = list(_find(estimator, X, behind=None))
-    if not found:
+    groups = _grouped(_find(estimator, X, behind=None))
+    if not groups:
         msg = (
             "`estimator` must be or contain a TorchFeatureExtractor, got "
             f"{type(estimator).__name__}."
         )
         raise ValueError(msg)
-    groups, n_settings = _grouped(found)
     n_run = n_known = 0
-    for extractions in groups:
-        first, *others = extractions
+    for first, *others in groups:
         run, known = first.joined(others).to_cache(verbose=verbose)
         n_run, n_known = n_run + run, n_known + known
-    return Precomputed(n_settings, len(groups), n_run, n_known)
+    return Precomputed(sum(map(len, groups)), len(groups), n_run, n_known)
 
 
-def _grouped(
-    found: Iterable[tuple[TorchFeatureExtractor, Any]],
-) -> tuple[list[list[Extraction]], int]:
-    """Put together what one forward can serve; count different settings."""
+def _grouped(found: Found) -> list[list[Extraction]]:
+    """Return different settings, those together that one forward pass can serve."""
     groups: dict[tuple[Any, ...], dict[bytes, Extraction]] = {}
     alike = {(id(X), _asked_of(extractor)): (extractor, X) for extractor, X in found}
     for extractor, X in alike.values():
@@ -129,19 +118,14 @@ def _grouped(
                 "fills it; give one a path, such as cache='embeddings.db'."
             )
             raise ValueError(msg)
-        extraction = clone(extractor)._extraction(X, reset=True)  # noqa: SLF001 - of this package
-        key = (id(X), *extraction.shared_settings())
-        groups.setdefault(key, {})[extraction.setting()] = extraction
-    return [list(one.values()) for one in groups.values()], sum(
-        map(len, groups.values())
-    )
+        extraction = plan_extraction(clone(extractor), X, reset=True)
+        key = (id(X), *extraction.plan.shared_settings())
+        groups.setdefault(key, {})[extraction.plan.setting()] = extraction
+    return [list(settings.values()) for settings in groups.values()]
 
 
 def _asked_of(extractor: TorchFeatureExtractor) -> tuple[Any, ...]:
-    """Tell parameters apart at a glance: most candidates of a search differ elsewhere.
-
-    A fingerprint, which tells for sure, takes as long as a look at all weights.
-    """
+    """Return a quick key of the parameters: a fingerprint has to read all weights."""
     return tuple(
         repr(value) if isinstance(value, (str, int, float, list, tuple)) else id(value)
         for _, value in sorted(extractor.get_params(deep=False).items())
@@ -150,6 +134,8 @@ def _asked_of(extractor: TorchFeatureExtractor) -> tuple[Any, ...]:
 
 def _find(estimator: Any, X: Any, *, behind: str | None) -> Found:
     """Yield every extractor inside `estimator` with the rows that it will get."""
+    from sklearn.compose import ColumnTransformer  # slow: it brings linear models
+
     if isinstance(estimator, TorchFeatureExtractor):
         if behind is not None:
             msg = (
@@ -189,6 +175,8 @@ def _find_in_pipeline(pipeline: Pipeline, X: Any, behind: str | None) -> Found:
 
 
 def _has_extractor(estimator: Any) -> bool:
+    from sklearn.compose import ColumnTransformer
+
     if isinstance(estimator, TorchFeatureExtractor):
         return True
     if isinstance(estimator, ColumnTransformer):
@@ -211,7 +199,7 @@ def _parts(estimator: Any) -> list[Any]:
 
 
 def _columns(X: Any, columns: Any, name: str) -> Any:
-    """Give the columns of a ColumnTransformer's part, as it selects them."""
+    """Return the columns of a ColumnTransformer's part, as it selects them."""
     chosen = columns(X) if callable(columns) else columns
     try:
         return _safe_indexing(X, chosen, axis=1)
@@ -220,31 +208,28 @@ def _columns(X: Any, columns: Any, name: str) -> Any:
         raise ValueError(msg) from error
 
 
-def _settings_of(search: Any) -> Iterator[Mapping[str, Any]]:
+def _settings_of(search: Any) -> Any:
     """List the settings that a search will try."""
+    from sklearn.model_selection import ParameterGrid, ParameterSampler
+
     if hasattr(search, "param_grid"):
-        yield from ParameterGrid(search.param_grid)
-        return
-    given = search.param_distributions
-    spaces = [given] if isinstance(given, Mapping) else list(given)
-    finite = not any(hasattr(v, "rvs") for space in spaces for v in space.values())
-    if search.random_state is None and not finite:
-        msg = (
-            "a search over distributions has no finite list of settings: give it a "
-            "`random_state`, or lists."
-        )
-        raise ValueError(msg)
-    if search.random_state is None:
-        lists = [{k: list(v) for k, v in space.items()} for space in spaces]
-        yield from ParameterGrid(lists)
-        return
-    n_iter = getattr(search, "n_iter", None)
-    if n_iter is None:
+        return ParameterGrid(search.param_grid)
+    given, chance = search.param_distributions, search.random_state
+    if chance is None:
+        spaces = [given] if isinstance(given, Mapping) else given
+        if any(hasattr(v, "rvs") for space in spaces for v in space.values()):
+            msg = (
+                "a search over distributions has no finite list of settings: give it "
+                "a `random_state`, or lists."
+            )
+            raise ValueError(msg)
+        return ParameterGrid([{k: list(v) for k, v in one.items()} for one in spaces])
+    if getattr(search, "n_iter", None) is None:
         msg = (
             f"the settings that {type(search).__name__} will try cannot be listed: "
             "call `precompute` on its extractors."
         )
         raise ValueError(msg)
     # A copy: a generator that was given must not be drawn from here.
-    chance = copy.deepcopy(search.random_state)
-    yield from ParameterSampler(given, n_iter, random_state=chance)
+    chance = copy.deepcopy(chance)
+    return ParameterSampler(given, search.n_iter, random_state=chance)

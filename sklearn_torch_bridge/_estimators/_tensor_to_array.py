@@ -1,5 +1,6 @@
 """`TensorToArray`: the step between tensors and scikit-learn."""
 
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -10,23 +11,30 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, validate_data
 
-from sklearn_torch_bridge._checks import check_dtype_name, check_options, one_of
+from sklearn_torch_bridge._checks import (
+    check_dtype_name,
+    check_options,
+    must_be,
+    one_of,
+)
 from sklearn_torch_bridge._convert import (
     as_array,
     held_dtype,
-    selected,
+    output_or_rows,
     stack,
     tensor_rows,
     to_numpy,
     to_tensor,
 )
+from sklearn_torch_bridge._estimators._base_transformer import BridgeTransformer
 from sklearn_torch_bridge._estimators._callbacks import fit_task, with_callbacks
-from sklearn_torch_bridge._estimators._transformer import BridgeTransformer
 from sklearn_torch_bridge._types import Selector
 
 __all__ = ["TensorToArray"]
 
 _MATRIX = 2
+_SELECTORS = (str, int, NoneType)
+_LENIENT = {"accept_sparse": True, "ensure_all_finite": False, "allow_nd": True}
 
 
 class TensorToArray(BridgeTransformer):
@@ -56,8 +64,7 @@ class TensorToArray(BridgeTransformer):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, where `X` was a frame with names.
     dtype_ : torch.dtype
-        What `inverse_transform` gives: the dtype of the tensors that `fit` saw,
-        else float32.
+        Of what `inverse_transform` returns: that of the tensors of `fit`, or float32.
     device_ : torch.device
         Where `inverse_transform` puts it: the device of those tensors, else the CPU.
     row_shape_ : tuple of int
@@ -72,6 +79,7 @@ class TensorToArray(BridgeTransformer):
 
     Examples
     --------
+    >>> import torch
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> X = torch.tensor([[0.0, 1.0], [2.0, 3.0]], requires_grad=True)
@@ -79,6 +87,8 @@ class TensorToArray(BridgeTransformer):
     array([[-1., -1.],
            [ 1.,  1.]], dtype=float32)
     """
+
+    _for_columns = "Use flatten=True."
 
     def __init__(
         self,
@@ -158,15 +168,13 @@ class TensorToArray(BridgeTransformer):
         Returns
         -------
         tensor : torch.Tensor of shape (n_samples, ...)
-            Of the dtype, on the device and with the row shape that `fit` saw; float32
-            on the CPU where it saw no tensor, or there was no `fit`. Of sparse data, a
-            sparse COO tensor.
+            Of the dtype, device and row shape that `fit` saw; float32 on the CPU where
+            it saw no tensor, or there was no `fit`. Of sparse data, a COO tensor.
 
         Raises
         ------
         ValueError
-            If `X` has another number of columns, or a value does not fit into the
-            dtype.
+            If `X` has another number of columns, or a value does not fit the dtype.
         """
         dtype = getattr(self, "dtype_", torch.float32)
         device = getattr(self, "device_", torch.device("cpu"))
@@ -182,40 +190,6 @@ class TensorToArray(BridgeTransformer):
         row_shape = getattr(self, "row_shape_", array.shape[1:])
         return to_tensor(array.reshape(-1, *row_shape), dtype=dtype, device=device)
 
-    def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Name the columns of what `transform` returns.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Names of the columns that go in. None takes those seen in `fit`, or makes
-            names up.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str objects
-            One name a column. Columns that pass one to one keep theirs.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`, which learns how many columns there are.
-        AttributeError
-            If the rows have several axes.
-        """
-        width = getattr(self, "_n_features_out", None)
-        if width is None and hasattr(self, "row_shape_"):
-            # The wording makes `set_output` go on without names.
-            msg = (
-                f"TensorToArray does not provide get_feature_names_out for rows of "
-                f"shape {self.row_shape_}. Use flatten=True."
-            )
-            raise AttributeError(msg)
-        has_names = input_features is not None or hasattr(self, "feature_names_in_")
-        if width is not None and has_names and self.row_shape_ == (width,):
-            return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
-        return super().get_feature_names_out(input_features)
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.string = False
@@ -223,10 +197,19 @@ class TensorToArray(BridgeTransformer):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _learnt_row_shape(self) -> tuple[int, ...] | None:
+        return getattr(self, "row_shape_", None)
+
+    def _column_names(self, input_features: Any) -> Any:
+        has_names = input_features is not None or hasattr(self, "feature_names_in_")
+        if has_names and self.row_shape_ == (self._n_features_out,):
+            return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
+        return super()._column_names(input_features)
+
     def _convert(self, X: Any, *, reset: bool) -> Any:
         """Convert, check and flatten `X`; learn from it where `reset`."""
         check_options(self, _CHECKS)
-        value = selected(X, self.output)
+        value = output_or_rows(X, self.output)
         if np.ma.is_masked(value):
             as_array(value)  # which refuses it: scikit-learn would forget the mask
         rows = _rows_of(value)
@@ -296,22 +279,16 @@ class TensorToArray(BridgeTransformer):
 
     def _validated(self, value: Any, *, reset: bool, dtype: str | None = None) -> Any:
         """Check `value` with scikit-learn's own helpers, and learn its columns."""
-        n_axes = getattr(value, "ndim", _MATRIX)
-        if reset and n_axes > _MATRIX:
+        is_matrix = getattr(value, "ndim", _MATRIX) <= _MATRIX
+        if reset and not is_matrix:
             self.__dict__.pop("n_features_in_", None)
-        is_matrix = n_axes <= _MATRIX
-        options = {
-            "dtype": dtype,
-            "accept_sparse": True,
-            "ensure_all_finite": False,
-            "allow_nd": True,
-            "ensure_2d": is_matrix,
-            "ensure_min_samples": int(reset),  # an empty batch is none to fit, but fine
-        }
         is_asked_complex = dtype is None and value.dtype.kind == "c"
+        options: dict[str, Any] = {"ensure_2d": is_matrix}
+        if is_asked_complex:  # which scikit-learn would refuse
+            options["skip_check_array"] = True
+        else:  # an empty batch is none to fit, but fine
+            options |= {"dtype": dtype, "ensure_min_samples": int(reset), **_LENIENT}
         if reset or hasattr(self, "dtype_"):
-            if is_asked_complex:  # which scikit-learn would refuse
-                options = {"skip_check_array": True, "ensure_2d": is_matrix}
             return validate_data(self, value, reset=reset, **options)
         # Before fit there are no names to compare with, and no reason to warn.
         if is_asked_complex:
@@ -320,29 +297,25 @@ class TensorToArray(BridgeTransformer):
 
 
 def _rows_of(value: Any) -> list[Any] | None:
-    """Give the rows of a list, an object array or a Series of tensors."""
+    """Return the rows of a list, an object array or a Series of tensors."""
     if isinstance(value, (list, np.ndarray)):
         return tensor_rows(value)
     if isinstance(value, torch.Tensor) or sp.issparse(value):
         return None
-    # One row tells, so that a large frame of numbers is not copied to look at it.
-    if hasattr(value, "__array__") and hasattr(value, "__getitem__") and len(value):
-        if tensor_rows(as_array(value[:1])) is None:
-            return None
-        return tensor_rows(as_array(value))
-    return None
-
-
-def _check_selector(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, (str, int)):
-        msg = f"`{name}` must be a str, an int or None, got {value!r}."
-        raise ValueError(msg)
+    if not (hasattr(value, "__array__") and hasattr(value, "__getitem__")):
+        return None
+    # One row is enough: a large frame of numbers is not copied to look at it.
+    if not len(value) or tensor_rows(as_array(value[:1])) is None:
+        return None
+    return tensor_rows(as_array(value))
 
 
 _CHECKS = {
     "dtype": check_dtype_name,
     "copy": one_of(True, False, None),
     "flatten": one_of(True, False),
-    "output": _check_selector,
+    "output": must_be(
+        "a str, an int or None", lambda one: isinstance(one, _SELECTORS), ValueError
+    ),
     "sparse": one_of("keep", "dense"),
 }

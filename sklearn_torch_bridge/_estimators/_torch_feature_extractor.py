@@ -10,30 +10,19 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import nn
 
-from sklearn_torch_bridge._checks import (
-    check_dtype_name,
-    check_options,
-    check_positive_int,
-    one_of,
-)
-from sklearn_torch_bridge._devices import check_device
+from sklearn_torch_bridge._estimators._base_transformer import BridgeTransformer
 from sklearn_torch_bridge._estimators._callbacks import fit_task, with_callbacks
-from sklearn_torch_bridge._estimators._extraction import Extracted, Extraction, Wish
-from sklearn_torch_bridge._estimators._transformer import BridgeTransformer
-from sklearn_torch_bridge._known import cache_at, remember_fingerprint, told_fingerprint
+from sklearn_torch_bridge._estimators._extraction import Extracted, plan_extraction
+from sklearn_torch_bridge._known import known_fingerprint, remember_fingerprint
 from sklearn_torch_bridge._pickling import export_values, restore_values
-from sklearn_torch_bridge._rows import check_rows
-from sklearn_torch_bridge._run import PRECISIONS, How, teller
 from sklearn_torch_bridge._storing import read_extractor, write_extractor
 from sklearn_torch_bridge._types import Pool, Preprocess, Selector
 from sklearn_torch_bridge.cache import EmbeddingCache
-from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["TorchFeatureExtractor"]
 
 _TWO_AXES = 2
-_COMPILES_FROM = (2, 13)  # of torch: names of its compiler that are not public
-_TOLD = "_model_fingerprint"  # of a callable: with a warm cache it is not called
+_FINGERPRINT = "_model_fingerprint"  # of a callable: with a warm cache it is not called
 _HANDED_ON = ("model", "preprocess", "pooling")  # to clones, however large they are
 
 
@@ -41,9 +30,8 @@ class TorchFeatureExtractor(BridgeTransformer):
     """Turn rows into the output, or the layers, of a PyTorch model.
 
     The model runs in eval and inference mode, as a replica that shares its weights:
-    the model given is never touched. Clones share it too, so that a grid search costs
-    no copies. Nothing is trained and `transform` works before `fit`, which only
-    checks its input and learns the names of the columns.
+    the model given is never touched, and clones share it. Nothing is trained;
+    `transform` works before `fit`, which only learns the names of the columns.
 
     Parameters
     ----------
@@ -66,9 +54,9 @@ class TorchFeatureExtractor(BridgeTransformer):
     layer : str, list of str or None, default=None
         Names of submodules as in ``model.named_modules()``, whose output is taken
         instead of the model's; the forward pass stops after the last of them. A glob
-        stands for all that match: ``*`` within one part of a name, ``**`` across the
-        dots. Several layers are put side by side, in the order given. A submodule
-        that is called more than once gives its first call; ``"name:1"`` is the
+        stands for all that match; ``*`` stays within one part of a name, ``**`` does
+        not. Several layers are put side by side, in the order given. Of a submodule
+        that is called more than once, the first call is taken; ``"name:1"`` is the
         second.
     output : str, int or None, default=None
         Key, attribute or index, where the model (or the layer) returns several
@@ -92,16 +80,15 @@ class TorchFeatureExtractor(BridgeTransformer):
         has it, with results that differ in the third digit.
     compile : bool, default=False
         Run the model as compiled code (`torch.compile`, with its weights as constants
-        on a CPU). The first call takes up to a minute, later ones of this process
-        begin at once; values agree with the uncompiled ones to about 1e-5. It needs a
-        C++ compiler on a CPU, and torch 2.13.
+        on a CPU). The first call of a process takes up to a minute; values agree with
+        the uncompiled ones to about 1e-5. Needs torch 2.13, on a CPU a C++ compiler.
     dtype : dtype or None, default="float32"
         Of the result. None keeps the model's own, half types widened to float32.
     cache : path or EmbeddingCache, default=None
-        Where rows are kept that have been through the model, in one file. A row is
-        found again by its content and by all that decides what it becomes (weights,
-        code, layer, pooling, ...), in any order, any fold, clone or process, so that
-        a search sends each row through the model once; see `precompute`.
+        One file with the rows that have been through the model. A row is found again
+        by its content and by all that decides what it becomes (weights, code, layer,
+        pooling, ...), in any order, fold, clone or process, so that a search sends
+        each row through the model once; see `precompute`.
     cache_key : str, default=None
         Stands in for what no fingerprint can see (a callable that holds an open file,
         say), which is an error without it. Choose another whenever that changes.
@@ -111,8 +98,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         make it NaN, go on, and list such rows in one `BadRowWarning`. A bad row costs
         at most ``2 * log2(batch_size)`` more forward passes.
     num_workers : int, default=0
-        Threads that prepare the next batches (`preprocess`, padding) while the model
-        runs. The order of rows stays.
+        Threads that prepare the next batches (`preprocess`, padding) as the model runs.
     verbose : int, default=0
         1 shows a progress bar on standard error (extra ``progress``).
 
@@ -148,13 +134,11 @@ class TorchFeatureExtractor(BridgeTransformer):
     read, also by modules that work in place.
 
     Texts are sorted by their number of tokens, so that batches need little padding,
-    equal texts run once, and rows come back in the order they were given in. The same
-    row in another batch gives the same vector up to the rounding of the model's
-    kernels.
+    equal texts run once, and rows come back in the order given. A row in another batch
+    gives the same vector up to the rounding of the model's kernels.
 
-    The cost is one forward pass a row, up to the last layer asked for. The result is
-    allocated once. For each call the tree of modules is copied without its weights,
-    in about 30 microseconds a module.
+    The cost is one forward pass a row, up to the last layer asked for, and for each
+    call a copy of the tree of modules without weights (about 30 microseconds a module).
 
     Examples
     --------
@@ -172,6 +156,8 @@ class TorchFeatureExtractor(BridgeTransformer):
     >>> pipe.fit(X, [0, 0, 1, 1]).predict(X)
     array([0, 0, 1, 1])
     """
+
+    _for_columns = "Take another `pooling` than None."
 
     def __init__(
         self,
@@ -224,7 +210,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         self : TorchFeatureExtractor
             Fitted.
         """
-        extraction = self._extraction(X, reset=True)
+        extraction = plan_extraction(self, X, reset=True)
         with fit_task(self, X, y):
             self._learn(extraction.of_first_row())
         return self
@@ -240,13 +226,13 @@ class TorchFeatureExtractor(BridgeTransformer):
         Returns
         -------
         Z : ndarray of shape (n_samples, n_features_out)
-            One vector per row, in the order of `X`; with ``pooling=None`` the
-            model's output with all its axes. A frame where `set_output` asks for it.
+            One vector per row, in the order of `X`; with ``pooling=None`` all axes of
+            the model's output. A frame where `set_output` asks for it.
         """
-        extraction = self._extraction(X, reset=False)
+        extraction = plan_extraction(self, X, reset=False)
+        learnt: NDArray[Any] | None = getattr(self, "_no_rows", None)
         if not extraction.n_samples:
-            return self._of_no_rows(extraction)
-        learnt = getattr(self, "_no_rows", None)
+            return extraction.of_no_rows().array if learnt is None else learnt.copy()
         return extraction.to_array(verbose=self.verbose, like=learnt).array
 
     @with_callbacks
@@ -265,7 +251,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         Z : ndarray of shape (n_samples, n_features_out)
             What `transform` returns.
         """
-        extraction = self._extraction(X, reset=True)
+        extraction = plan_extraction(self, X, reset=True)
         with fit_task(self, X, y, n_samples=extraction.n_samples) as also:
             extracted = extraction.to_array(verbose=self.verbose, also=also)
             self._learn(extracted)
@@ -274,10 +260,9 @@ class TorchFeatureExtractor(BridgeTransformer):
     def transform_to_file(self, X: Any, path: str | os.PathLike[str]) -> NDArray[Any]:
         """Send each row through the model, into a file that may outgrow memory.
 
-        A run that was killed leaves ``path.part`` and ``path.progress`` behind; the
-        same call again repeats nothing that was finished. The file has its name only
-        when it is whole. If it is there, made of the same rows with the same settings,
-        it is returned at once.
+        A run that was killed leaves ``path.part`` and ``path.progress``; the same call
+        again repeats nothing that was finished. The file has its name only when it is
+        whole. If it is there, of the same rows and settings, it is returned at once.
 
         Parameters
         ----------
@@ -294,93 +279,49 @@ class TorchFeatureExtractor(BridgeTransformer):
         Raises
         ------
         FileExistsError
-            If `path` is something else, or of other rows or settings, was changed
-            since it was finished, or is being written by another run.
+            If `path` is something else, of other rows or settings, changed since it
+            was finished, or being written by another run.
         OSError
             If the disk has no room for the rows, before they are computed.
         FingerprintError
-            If the model or a setting cannot be identified, and there is no
-            `cache_key`.
+            If the model or a setting cannot be identified, without a `cache_key`.
 
         Notes
         -----
-        Each finished row is marked with its checksum in ``path.progress``, 8 bytes a
-        row, by which a finished file is checked when it is asked for again. Memory
-        holds the batch under way, and of texts their token ids.
+        ``path.progress`` has a checksum of each finished row, 8 bytes a row, by which
+        a finished file is checked when it is asked for again. Memory holds the batch
+        under way, and of texts their token ids.
 
         Examples
         --------
-        >>> import tempfile, pathlib
-        >>> import numpy as np
+        >>> import tempfile
         >>> import torch
         >>> from sklearn_torch_bridge import TorchFeatureExtractor
         >>> extractor = TorchFeatureExtractor(torch.nn.ReLU())
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "Z.npy")
-        ...     Z = extractor.transform_to_file(np.array([[-1.0, 2.0]]), path)
-        ...     print(np.load(path))
-        [[0. 2.]]
+        ...     extractor.transform_to_file([[-1.0, 2.0]], f"{folder}/Z.npy")
+        memmap([[0., 2.]], dtype=float32)
         """
-        extraction = self._extraction(X, reset=False)
+        extraction = plan_extraction(self, X, reset=False)
         if not extraction.n_samples:
             msg = "`X` must hold a row: a file without rows cannot be mapped."
             raise ValueError(msg)
         learnt = getattr(self, "_no_rows", None)
         return extraction.to_file(Path(path), verbose=self.verbose, like=learnt)
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
-        """Name the columns of what `transform` returns.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            Only checked against the names seen in `fit`.
-
-        Returns
-        -------
-        feature_names_out : ndarray of str objects
-            ``torchfeatureextractor<i>``; with several layers ``<layer>_<i>``.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`, which learns how many columns there are.
-        AttributeError
-            If the rows have several axes (``pooling=None``).
-        """
-        if hasattr(self, "_no_rows") and not hasattr(self, "_n_features_out"):
-            # The wording makes `set_output` go on without names.
-            msg = (
-                f"{type(self).__name__} does not provide get_feature_names_out for "
-                f"rows of shape {self._no_rows.shape[1:]}. Take another `pooling` than "
-                "None."
-            )
-            raise AttributeError(msg)
-        names: NDArray[Any] = super().get_feature_names_out(input_features)
-        if len(self._layer_widths) < 2:  # noqa: PLR2004 - several
-            return names
-        return np.array(
-            [
-                f"{layer}_{column}"
-                for layer, width in self._layer_widths.items()
-                for column in range(width)
-            ],
-            dtype=object,
-        )
-
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Store this extractor as plain data, in a folder of its own.
+        """Store this extractor as data, without pickle, in a folder of its own.
 
         ``config.json`` has the parameters and what `fit` learnt; where `model` is a
-        module, ``model.safetensors`` has its parameters and buffers. There is no
-        pickle in it, and nothing in it is ever run.
+        module, ``model.safetensors`` has its parameters and buffers. Nothing in the
+        folder is ever run.
 
         Parameters
         ----------
         folder : path-like
-            A new or an empty folder, or one that holds an extractor saved before. That
-            is replaced in one step: if this is interrupted, `load` gives the old one
-            or the new one. Only one process may save to a folder at a time.
+            A new or an empty folder, or one with an extractor saved before, which is
+            replaced in one step: after an interruption `load` gives the old one or the
+            new one. Only one process may save to a folder at a time.
 
         Raises
         ------
@@ -389,13 +330,11 @@ class TorchFeatureExtractor(BridgeTransformer):
             lists of them. Objects given as `model`, `preprocess` and `pooling` are not
             stored, only named; `load` takes them again.
         ValueError
-            If the folder holds anything else, or if the state of the module holds
-            more than dense tensors.
+            If the folder holds anything else, or the module more than dense tensors.
         OSError
             If the disk is full, or may not be written. The folder stays as it was.
         ImportError
-            If `model` is a module and the package safetensors is missing (extra
-            ``safetensors``).
+            If `model` is a module and safetensors is missing (extra ``safetensors``).
 
         See Also
         --------
@@ -405,24 +344,22 @@ class TorchFeatureExtractor(BridgeTransformer):
         -----
         `cache` is left out: it is a place on this machine, and changes no result. Of
         weights that are tied, one copy is stored. Anybody who can write to the folder
-        can replace all of it: the digests tell damage and mistakes, not forgery.
+        can replace all of it: the digests show damage and mistakes, not forgery.
 
         Examples
         --------
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
+        >>> import os, tempfile
         >>> import numpy as np
         >>> import torch
         >>> from sklearn_torch_bridge import TorchFeatureExtractor
         >>> build = lambda: torch.nn.Linear(4, 2)
-        >>> X = np.eye(4)
-        >>> extractor = TorchFeatureExtractor(build(), batch_size=16).fit(X)
-        >>> with TemporaryDirectory() as parent:
-        ...     extractor.save(Path(parent, "saved"))
-        ...     print(*sorted(path.name for path in Path(parent, "saved").iterdir()))
-        ...     loaded = TorchFeatureExtractor.load(Path(parent, "saved"), build)
+        >>> extractor = TorchFeatureExtractor(build(), batch_size=16).fit(np.eye(4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     extractor.save(folder)
+        ...     print(*sorted(os.listdir(folder)))
+        ...     loaded = TorchFeatureExtractor.load(folder, build)
         config.json model.safetensors
-        >>> np.array_equal(loaded.transform(X), extractor.transform(X))
+        >>> np.array_equal(loaded.transform(np.eye(4)), extractor.transform(np.eye(4)))
         True
         """
         write_extractor(self, folder)
@@ -461,9 +398,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         Raises
         ------
         ValueError
-            If the folder holds no extractor, if its files were changed or belong to
-            another, if a name, shape, dtype or value of the weights differs, or if an
-            object that was not stored is not given.
+            If the folder holds no extractor, its files were changed or belong to
+            another, a name, shape, dtype or value of the weights differs, or an object
+            that was not stored is not given.
         TypeError
             If `model` is no module and no callable that builds one.
 
@@ -487,65 +424,24 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = export_values(super().__getstate__())
-        state[_TOLD] = told_fingerprint(self.model)
+        state[_FINGERPRINT] = known_fingerprint(self.model)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        told = state.pop(_TOLD, None)
+        known = state.pop(_FINGERPRINT, None)
         super().__setstate__(restore_values(state))
-        if told is not None:
-            remember_fingerprint(self.model, told)
+        if known is not None:
+            remember_fingerprint(self.model, known)
 
-    def _extraction(self, X: Any, *, reset: bool) -> Extraction:
-        wish = self._wish()
-        return Extraction(self, wish, check_rows(self, X, reset=reset))
+    def _learnt_row_shape(self) -> tuple[int, ...] | None:
+        return self._no_rows.shape[1:] if hasattr(self, "_no_rows") else None
 
-    def _wish(self) -> Wish:
-        """Check all options."""
-        check_options(
-            self,
-            {
-                "preprocess": _check_preprocess,
-                "output": _check_output,
-                "batch_size": _check_batch_size,
-                "precision": one_of(None, *PRECISIONS),
-                "compile": _check_compile,
-                "cache": _check_cache,
-                "cache_key": _check_cache_key,
-                "on_error": one_of("raise", "nan"),
-                "num_workers": _check_count,
-                "verbose": _check_count,
-            },
-        )
-        container = self._container()
-        if self.pooling is None and container != "default":
-            msg = (
-                "`pooling` must not be None with set_output(transform="
-                f"{container!r}): a frame has two axes."
-            )
-            raise ValueError(msg)
-        dtype = check_dtype_name("dtype", self.dtype)
-        if self.on_error == "nan" and dtype is not None and dtype.kind not in "fc":
-            msg = f"`dtype` must hold NaN for `on_error`='nan', got {self.dtype!r}."
-            raise ValueError(msg)
-        return Wish(
-            layer=self.layer,
-            output=self.output,
-            pool=_check_pooling("pooling", self.pooling),
-            dtype=dtype,
-            how=How(
-                devices=_check_devices(self.device),
-                batch_size=_check_batch_size("batch_size", self.batch_size),
-                precision=self.precision,
-                compile=bool(self.compile),
-                say=teller(label=type(self).__name__, verbose=self.verbose),
-                on_error=self.on_error,
-                num_workers=int(self.num_workers),
-            ),
-            preprocess=self.preprocess,
-            store=_check_cache("cache", self.cache),
-            cache_key=self.cache_key,
-        )
+    def _column_names(self, input_features: Any) -> Any:
+        names, widths = super()._column_names(input_features), self._layer_widths
+        if len(widths) <= 1:
+            return names
+        by_layer = [f"{layer}_{i}" for layer in widths for i in range(widths[layer])]
+        return np.array(by_layer, dtype=object)
 
     def _learn(self, extracted: Extracted) -> None:
         self._layer_widths = dict(zip(extracted.layers, extracted.widths, strict=False))
@@ -554,91 +450,3 @@ class TorchFeatureExtractor(BridgeTransformer):
             self._n_features_out = extracted.array.shape[1]
         elif hasattr(self, "_n_features_out"):
             del self._n_features_out
-
-    def _of_no_rows(self, extraction: Extraction) -> NDArray[Any]:
-        """Give the result for no rows: as learnt, or as of a made-up row."""
-        if hasattr(self, "_no_rows"):
-            learnt: NDArray[Any] = self._no_rows.copy()
-            return learnt
-        return extraction.of_no_rows().array
-
-
-def _check_cache(name: str, value: Any) -> EmbeddingCache | None:
-    if value is None or isinstance(value, EmbeddingCache):
-        return value
-    if isinstance(value, (str, os.PathLike)):
-        return cache_at(value)
-    msg = f"`{name}` must be a path, an EmbeddingCache or None, got {value!r}."
-    raise TypeError(msg)
-
-
-def _check_cache_key(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, str):
-        msg = f"`{name}` must be a str or None, got {value!r}."
-        raise TypeError(msg)
-
-
-def _check_batch_size(name: str, value: Any) -> int | Literal["auto"]:
-    if isinstance(value, str) and value == "auto":
-        return "auto"
-    try:
-        return check_positive_int(name, value)
-    except (TypeError, ValueError) as error:
-        msg = f"`{name}` must be an int of at least 1 or 'auto', got {value!r}."
-        raise type(error)(msg) from None
-
-
-def _check_compile(name: str, value: Any) -> None:
-    one_of(False, True)(name, value)
-    version: Any = torch.__version__  # which compares with tuples
-    if value and version < _COMPILES_FROM:
-        msg = (
-            f"`{name}` must be False with torch {version}: it needs torch "
-            f"{_COMPILES_FROM[0]}.{_COMPILES_FROM[1]}."
-        )
-        raise ValueError(msg)
-
-
-def _check_devices(device: Any) -> tuple[Any, ...]:
-    devices = tuple(device) if isinstance(device, (list, tuple)) else (device,)
-    if not devices:
-        msg = "`device` must name at least one device, got an empty list."
-        raise ValueError(msg)
-    for one in devices:
-        check_device(one)
-    return devices
-
-
-def _check_output(name: str, value: Any) -> Selector:
-    if value is None or (isinstance(value, (str, int)) and not isinstance(value, bool)):
-        return value
-    msg = f"`{name}` must be a key, an attribute, an index or None, got {value!r}."
-    raise TypeError(msg)
-
-
-def _check_pooling(name: str, value: Any) -> Pool | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        if value in POOLINGS:
-            return POOLINGS[value]
-        known = ", ".join(map(repr, POOLINGS))
-        msg = f"`{name}` must be one of {known}, a callable or None, got {value!r}."
-        raise ValueError(msg)
-    if callable(value):
-        pool: Pool = value
-        return pool
-    msg = f"`{name}` must be a name, a callable or None, got {value!r}."
-    raise TypeError(msg)
-
-
-def _check_preprocess(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        msg = f"`{name}` must be a callable, a tokenizer or None, got {value!r}."
-        raise TypeError(msg)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, (int, np.integer)) or value < 0:
-        msg = f"`{name}` must be an int of at least 0, got {value!r}."
-        raise ValueError(msg)

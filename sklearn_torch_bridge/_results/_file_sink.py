@@ -1,11 +1,11 @@
-"""Results into a memory-mapped ``.npy`` file that an interrupted run leaves resumable.
+"""Write results into a memory-mapped ``.npy`` file; an interrupted run can go on.
 
-Beside ``NAME`` stand ``NAME.part`` with the rows, while the run is under way, and
-``NAME.progress`` with a header and one mark a row: the checksum of a finished row, of
-its dtype and shape. A row counts only if it still has that checksum, so that neither a
-killed process nor a machine that lost power before its disk was written, nor anybody
-who wrote to the files, can leave a wrong row. When all is done the part takes its final
-name; the marks stay, for whoever asks for the same file again.
+The rows are in ``NAME.part`` while the run is under way; ``NAME.progress`` has a header
+and one mark a row: a checksum of the finished row, its dtype and its shape. A row
+counts only if it still has that checksum, so that no wrong row is left by a killed
+process, by a machine that lost power before its disk was written, or by anybody who
+wrote to the files. When all rows are done, the part gets its final name; the marks
+stay, for the next call that asks for the same file.
 """
 
 import json
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from sklearn_torch_bridge._results._array_sink import ArraySink
 from sklearn_torch_bridge._row_numbers import as_indices
-from sklearn_torch_bridge._types import Rows
+from sklearn_torch_bridge._tensor_bytes import array_bytes
+from sklearn_torch_bridge._types import NUMERIC_KINDS, Rows
 
 __all__ = ["FileSink"]
 
@@ -37,7 +38,7 @@ _DONE = np.uint64(1 << 32)  # above the checksum, which may be 0
 class FileSink(ArraySink):
     """A file of `n_samples` rows, of which some may be finished already.
 
-    `identity` tells what the rows are and how they are made. As a context manager it
+    `identity` is a digest of the rows and of all settings. As a context manager it
     holds a lock on the file's progress; `finish` gives the file its name.
     """
 
@@ -48,23 +49,25 @@ class FileSink(ArraySink):
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._progress_path = path.with_name(path.name + ".progress")
-        self._header = _header(identity, n_samples)
-        self._progress: IO[bytes] | None = None
-        self._marks: NDArray[np.uint64] | None = None
+        fields = {"format": _FORMAT, "rows": n_samples, "identity": identity.hex()}
+        self._header = json.dumps(fields).encode().ljust(_HEADER_BYTES - 1) + b"\n"
+        self._progress_bytes = _HEADER_BYTES + 8 * n_samples
+        self._progress: IO[bytes]  # opened on entering
+        self._marks: Any = None  # a memory map, made with the array
 
     def __enter__(self) -> Self:
         if not self._path.parent.is_dir():
             msg = f"`path` must be in a folder that exists, got {str(self._path)!r}."
             raise FileNotFoundError(msg)
         for path in (self._path, self._part, self._progress_path):
-            if path.exists() and not path.is_file():  # a pipe would make us wait
+            if path.exists() and not path.is_file():  # opening a pipe would wait
                 msg = f"{str(path)!r} must be free, or a file, and is something else."
                 raise FileExistsError(msg)
         # Never replaced, so that all processes lock the same file.
         self._progress = self._progress_path.open("ab+", buffering=0)
         try:
             _lock(self._progress, self._path)
-            self._take_over(self._progress)
+            self._take_over()
         except BaseException:
             self._progress.close()
             raise
@@ -72,12 +75,11 @@ class FileSink(ArraySink):
 
     def __exit__(self, *_: object) -> None:
         self._marks = None  # unmap before the lock goes
-        self.array = None
-        if self._progress is not None:
-            self._progress.close()
+        self.release()
+        self._progress.close()
 
     def is_finished(self) -> bool:
-        """Tell whether the file is there already; it must be as it was finished."""
+        """Return whether the file is complete; raise if it was changed since."""
         if not self._path.exists():
             return False
         array = self._read(self._path, "r")
@@ -90,44 +92,43 @@ class FileSink(ArraySink):
         return True
 
     def finished_rows(self) -> NDArray[np.bool_]:
-        """Take up what an interrupted run has left; which rows are done."""
+        """Resume what an interrupted run has left; return which rows are done."""
         part = self._read(self._part, "r+")
         done = np.zeros(self._n_samples, bool)
         if part is not None:
-            _reserve(self._part)  # first, as looking into a hole takes room as well
+            _reserve(self._part)  # first: reading a hole of a file may take room too
             done = self._as_marked(part)
-        # Where no row is as marked, nothing tells that its dtype and shape are right.
+        # Where no row is as marked, its dtype and shape may be wrong.
         if done.any():
             self.array = part
             self._marks = self._map_marks()
         return done
 
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
-        """Put a batch into the file, then mark its rows as finished."""
+        """Write a batch to the file, then mark its rows as finished."""
         n_rows = super().write(rows, pieces)
         self._mark(self.caller_rows(rows))
         return n_rows
 
     def fill(self, places: Rows, value: Any) -> None:
-        """Set rows of the caller's `X`; those that came to nothing are not marked."""
+        """Set rows of the caller's `X`; those that failed are not marked."""
         super().fill(places, value)
         if not np.isscalar(value):
             self._mark(places)
 
     def finish(self) -> None:
-        """Give the file its name: only now, when it is whole."""
+        """Rename the file to its final name, now that it is complete."""
         assert isinstance(self.array, np.memmap)  # noqa: S101 - allocated by then
-        assert isinstance(self._marks, np.memmap)  # noqa: S101 - made with the array
         bad = np.flatnonzero(self._marks == 0)  # they are NaN, and finished now
         if len(bad):
             self._mark(bad)
         self.array.flush()
         self._marks.flush()
-        self.array = self._marks = None
+        self._marks = None
+        self.release()
         self._part.replace(self._path)
 
     def _make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        assert self._progress is not None  # noqa: S101 - entered
         self._progress.truncate(_HEADER_BYTES)  # marks of rows that are gone
         try:
             self._marks = self._map_marks()
@@ -141,32 +142,21 @@ class FileSink(ArraySink):
 
     def _mark(self, rows: Rows) -> None:
         assert self.array is not None  # noqa: S101 - something was written
-        assert self._marks is not None  # noqa: S101 - made with the array
         places = as_indices(rows)
         self._marks[places] = _checksums(self.array[places])
 
     def _map_marks(self) -> NDArray[np.uint64]:
-        assert self._progress is not None  # noqa: S101 - entered
         if not self._has_marks():
             self._progress.truncate(self._progress_bytes)
         _reserve(self._progress_path)
-        return np.memmap(
-            self._progress_path,
-            dtype=np.uint64,
-            mode="r+",
-            offset=_HEADER_BYTES,
-            shape=(self._n_samples,),
-        )
-
-    @property
-    def _progress_bytes(self) -> int:
-        return _HEADER_BYTES + 8 * self._n_samples
+        shape = (self._n_samples,)
+        return np.memmap(self._progress_path, np.uint64, "r+", _HEADER_BYTES, shape)
 
     def _has_marks(self) -> bool:
         return self._progress_path.stat().st_size == self._progress_bytes
 
     def _as_marked(self, array: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell for each row whether it is what its mark says."""
+        """Return for each row whether it has the checksum of its mark."""
         marks = self._map_marks()
         done = np.zeros(self._n_samples, bool)
         marked = np.flatnonzero(marks)
@@ -177,31 +167,28 @@ class FileSink(ArraySink):
         return done
 
     def _read(self, path: Path, mode: Literal["r", "r+"]) -> NDArray[Any] | None:
-        """Map a file; None if it is not whole, or cannot be one of ours."""
+        """Map a file; return None if it is incomplete, or no file of ours."""
         header = _read_header(path)
         if header is None:
             return None
         shape, dtype, start = header
         n_bytes = start + math.prod(shape) * dtype.itemsize
-        if (
-            len(shape) <= 1
-            or shape[0] != self._n_samples
-            or self._dtype not in (None, dtype)
-            or path.stat().st_size != n_bytes  # a map would make it longer
-        ):
+        fits = self._dtype in (None, dtype) and shape[:1] == (self._n_samples,)
+        # A map would make a shorter file longer.
+        if len(shape) == 1 or not fits or path.stat().st_size != n_bytes:
             return None
         return np.memmap(path, dtype, mode, start, shape)
 
-    def _take_over(self, progress: IO[bytes]) -> None:
-        """Go on with files of this very call; leave others alone."""
-        progress.seek(0)
-        header = progress.read(_HEADER_BYTES)
+    def _take_over(self) -> None:
+        """Go on with files of the same rows and settings; refuse others."""
+        self._progress.seek(0)
+        header = self._progress.read(_HEADER_BYTES)
         there = [path for path in (self._path, self._part) if path.exists()]
         if there and header == self._header:
             return
         if not there:  # free, or killed before anything was written
-            progress.truncate(0)
-            progress.write(self._header)
+            self._progress.truncate(0)
+            self._progress.write(self._header)
             return
         what = "holds other rows, or was made with other settings"
         if not header.startswith(b'{"format"'):
@@ -215,13 +202,8 @@ class FileSink(ArraySink):
         raise FileExistsError(msg)
 
 
-def _header(identity: bytes, n_samples: int) -> bytes:
-    told = {"format": _FORMAT, "rows": n_samples, "identity": identity.hex()}
-    return json.dumps(told).encode().ljust(_HEADER_BYTES - 1) + b"\n"
-
-
 def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int] | None:
-    """Give shape, dtype and where the values start; None if that is not told."""
+    """Return shape, dtype and where the values start; None if it has no such header."""
     try:
         with path.open("rb") as file:
             if npy.read_magic(file) != (1, 0):
@@ -230,29 +212,29 @@ def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int] | Non
             start = file.tell()
     except Exception:  # noqa: BLE001 - NumPy parses damaged text, with many kinds
         return None
-    is_plain = dtype.kind in "biufc" and not is_fortran
+    is_numeric = dtype.kind in NUMERIC_KINDS and not is_fortran
     is_shape = all(type(size) is int and size > 0 for size in shape)
-    return (shape, dtype, start) if is_plain and is_shape else None
+    return (shape, dtype, start) if is_numeric and is_shape else None
 
 
 def _checksums(rows: NDArray[Any]) -> NDArray[np.uint64]:
-    """Sum up each row, with a bit that tells it from a row never written."""
+    """Compute a checksum of each row; one bit is set in all, none for a missing row."""
     # The same bytes as another dtype, or in another shape, would be other values.
     layout = zlib.crc32(f"{rows.dtype.str}{list(rows.shape[1:])}".encode())
-    dense = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-    sums = (zlib.crc32(row.data, layout) for row in dense)
+    memory = array_bytes(rows).reshape(len(rows), -1)
+    sums = (zlib.crc32(row.data, layout) for row in memory)
     return np.fromiter(sums, np.uint64, len(rows)) | _DONE
 
 
 def _reserve(path: Path) -> None:
-    """Take the disk's space now: a map that meets a full disk ends the process."""
+    """Allocate the disk space now: a map that meets a full disk ends the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Hold a file until it is closed, also by the death of the process."""
+    """Lock a file until it is closed, also by the end of the process."""
     try:
         if sys.platform == "win32":
             import msvcrt

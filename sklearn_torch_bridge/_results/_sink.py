@@ -1,4 +1,4 @@
-"""TODO _results._sink."""
+"""What any place for results can do; a new output format is a file beside this one."""
 
 from typing import Protocol
 
@@ -10,13 +10,10 @@ __all__ = ["Sink"]
 
 
 class Sink(Protocol):
-    """Takes batches of results, in any order."""
+    """A place for batches of results, in any order."""
 
     def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
-        """Take the pieces of a batch, one a reading, of rows of the feed.
-
-        Tells how many rows of the caller's `X` they were.
-        """
+        """Write the pieces of a batch, one a reading; count the rows of `X` done."""
 
     def caller_rows(self, rows: Rows) -> Rows:
-        """Give the rows of the caller's `X` that rows of the feed stand for."""
+        """Return the rows of the caller's `X` that rows of the feed stand for."""

@@ -12,7 +12,7 @@ PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 def autocast_for(
     device: torch.device, precision: str | None
 ) -> AbstractContextManager[object]:
-    """Give the context in which matrix products run in `precision`.
+    """Return the context in which matrix products run in `precision`.
 
     With None they run as the model does them: the caller's own autocast, of which no
     cache and no file would know, ends here. Inside `inference_mode` autocast keeps no

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from sklearn_torch_bridge._packages import import_optional, is_installed
 
-__all__ = ["Advance", "progress", "silent", "teller"]
+__all__ = ["Advance", "progress", "reporter", "silent"]
 
 
 class Advance(Protocol):
-    """Hear how many rows were just done, or were known before."""
+    """A function that is called with rows that were just done, or known before."""
 
     def __call__(self, n_rows: int, *, known: bool = False) -> object:
         """Go on by `n_rows`."""
@@ -22,7 +22,7 @@ class Advance(Protocol):
 def progress(
     n_samples: int, *, label: str, verbose: int, also: Advance
 ) -> Iterator[Advance]:
-    """Give a function to call with the number of rows just done; `also` hears of them.
+    """Yield a function to call with the number of rows just done, as `also` is called.
 
     A tqdm bar where tqdm is installed, one closing line elsewhere, nothing with
     ``verbose=0``.
@@ -62,14 +62,14 @@ class _Bar:
         self._also(n_rows, known=known)
 
 
-def teller(*, label: str, verbose: int) -> Callable[[str], object]:
-    """Give a function that tells of what takes long, where `verbose` asks for it."""
+def reporter(*, label: str, verbose: int) -> Callable[[str], object]:
+    """Return a function that reports what takes long, where `verbose` asks for it."""
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if verbose and is_installed("tqdm"):  # above a bar that may be under way
             tqdm = import_optional("tqdm.auto", purpose="`verbose`").tqdm
             tqdm.write(f"{label}: {line}", file=sys.stderr)
         elif verbose:
             print(f"{label}: {line}", file=sys.stderr)  # noqa: T201 - asked for
 
-    return tell
+    return report

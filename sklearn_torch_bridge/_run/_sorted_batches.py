@@ -83,12 +83,12 @@ class Batches:
             self._left.extend(reversed(parts))
 
     def stop(self) -> None:
-        """Give out no more rows."""
+        """Yield no more rows."""
         with self._lock:
             self._left.clear()
 
     def is_too_large(self, rows: Rows) -> bool:
-        """Tell whether a batch drawn earlier is above what has proved to fit."""
+        """Return whether a batch drawn earlier is above what has proved to fit."""
         most = self.most
         return most is not None and count_rows(rows) > 1 and self.elements(rows) > most
 
@@ -117,7 +117,7 @@ class Batches:
         return count_rows(rows) * int(self._lengths[rows].max())
 
     def _size(self, rows: Indices) -> int:
-        """Tell how many of the first rows, which are by length, make a batch."""
+        """Return how many of the first rows, which are by length, make a batch."""
         assert self._lengths is not None  # noqa: S101 - else rows are a slice
         size = min(self._batch_size, len(rows))
         lengths = self._lengths[rows[:size]]

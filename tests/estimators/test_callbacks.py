@@ -10,7 +10,7 @@ from sklearn_torch_bridge import TensorToArray, TorchFeatureExtractor
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 has it")
 
 
-class Heard:
+class Recorded:
     """Writes down what it is told."""
 
     def __init__(self):
@@ -35,14 +35,14 @@ def X(rng):
 
 
 def test_rows_are_told_of_in_steps_as_they_get_done(X):
-    heard = Heard()
-    extractor = TorchFeatureExtractor(nn.ReLU(), batch_size=10).set_callbacks(heard)
+    calls = Recorded()
+    extractor = TorchFeatureExtractor(nn.ReLU(), batch_size=10).set_callbacks(calls)
     Z = extractor.fit_transform(X)
     assert Z.shape == (250, 3)
-    assert heard.events[:2] == ["setup", ("begin", "fit")]
-    assert heard.events[-2:] == [("end", "fit"), "teardown"]
-    assert heard.events.count(("begin", "extract")) == 100
-    assert heard.events.count(("end", "extract")) == 100
+    assert calls.events[:2] == ["setup", ("begin", "fit")]
+    assert calls.events[-2:] == [("end", "fit"), "teardown"]
+    assert calls.events.count(("begin", "extract")) == 100
+    assert calls.events.count(("end", "extract")) == 100
 
 
 def test_fit_and_conversions_are_one_task(X):
@@ -50,17 +50,17 @@ def test_fit_and_conversions_are_one_task(X):
         (TorchFeatureExtractor(nn.ReLU()), X),
         (TensorToArray(), torch.tensor(X)),
     ):
-        heard = Heard()
-        estimator.set_callbacks(heard).fit(rows)
-        assert heard.events == ["setup", ("begin", "fit"), ("end", "fit"), "teardown"]
+        calls = Recorded()
+        estimator.set_callbacks(calls).fit(rows)
+        assert calls.events == ["setup", ("begin", "fit"), ("end", "fit"), "teardown"]
 
 
 def test_callbacks_are_torn_down_after_a_failure(X):
-    heard = Heard()
-    extractor = TorchFeatureExtractor(nn.Linear(9, 2)).set_callbacks(heard)
+    calls = Recorded()
+    extractor = TorchFeatureExtractor(nn.Linear(9, 2)).set_callbacks(calls)
     with pytest.raises(RuntimeError, match="the model failed"):
         extractor.fit_transform(X)
-    assert heard.events[-1] == "teardown"
+    assert calls.events[-1] == "teardown"
 
 
 def test_a_progress_bar_of_a_pipeline_shows_our_rows(X, capsys):

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import uniform
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
@@ -20,6 +21,7 @@ from torch import nn
 
 from sklearn_torch_bridge import (
     EmbeddingCache,
+    ForwardError,
     TensorToArray,
     TorchFeatureExtractor,
     precompute,
@@ -117,6 +119,17 @@ def test_an_interrupted_pass_keeps_what_is_done(extractor, X, cache):
         precompute(extractor, X)
     assert len(cache) == 10
     assert precompute(extractor, X).n_run == 20
+
+
+def test_a_failing_row_is_named_as_in_x(cache):
+    def preprocess(rows):
+        return torch.tensor([[float(row)] for row in rows])
+
+    extractor = TorchFeatureExtractor(
+        nn.Identity(), preprocess=preprocess, cache=cache, batch_size=1
+    )
+    with pytest.raises(ForwardError, match="`preprocess` failed on row 3"):
+        precompute(extractor, ["1", "1", "2", "bad"])
 
 
 def test_nothing_is_changed(extractor, X):

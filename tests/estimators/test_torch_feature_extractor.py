@@ -4,13 +4,11 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -79,29 +77,6 @@ def test_neither_batches_nor_order_nor_cuts_change_a_row(X, batch_size, data):
     np.testing.assert_allclose(np.concatenate(pieces), Z, **SAME)
 
 
-@pytest.mark.parametrize(
-    ("layer", "factors"),
-    [
-        ("blocks.0", [2]),
-        (["blocks.2", "blocks.0"], [8, 2]),
-        ("blocks.*", [2, 4, 8]),
-        (None, [8]),
-    ],
-    ids=str,
-)
-def test_layers_are_put_side_by_side_in_the_order_given(layer, factors):
-    X = np.array([[1.0, 10.0], [3.0, 30.0]])
-    Z = TorchFeatureExtractor(Doubling(3), layer=layer).transform(X)
-    np.testing.assert_array_equal(Z, np.hstack([X * factor for factor in factors]))
-
-
-def test_the_forward_stops_after_the_last_layer():
-    counting = Counting()
-    module = nn.Sequential(nn.Linear(4, 2), counting)
-    TorchFeatureExtractor(module, layer="0").transform(np.ones((3, 4)))
-    assert counting.tally.rows == 0
-
-
 @pytest.mark.parametrize("pooling", ["auto", "flatten", lambda hidden, _: hidden[:]])
 def test_a_layer_tapped_before_one_that_works_in_place_keeps_its_values(rng, pooling):
     module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
@@ -110,30 +85,6 @@ def test_a_layer_tapped_before_one_that_works_in_place_keeps_its_values(rng, poo
     Z = extractor.transform(X)
     np.testing.assert_allclose(Z[:, :4], by_hand(module[0], X), **SAME)
     assert Z[:, :4].min() < 0
-
-
-@pytest.mark.parametrize(
-    ("layer", "names"),
-    [
-        ("blocks.0", ["torchfeatureextractor0", "torchfeatureextractor1"]),
-        ("blocks.[01]", [f"blocks.{b}_{i}" for b in (0, 1) for i in (0, 1)]),
-    ],
-)
-def test_columns_are_named_by_layer_where_there_are_several(layer, names):
-    extractor = TorchFeatureExtractor(Doubling(3), layer=layer).fit(np.ones((1, 2)))
-    assert extractor.get_feature_names_out().tolist() == names
-
-
-def test_columns_have_no_names_before_fit():
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        TorchFeatureExtractor(mlp()).get_feature_names_out()
-
-
-def test_rows_of_several_axes_have_no_names():
-    extractor = TorchFeatureExtractor(nn.Identity(), pooling=None)
-    extractor.fit(np.ones((2, 3, 4)))
-    with pytest.raises(AttributeError, match=r"for rows of shape \(3, 4\)"):
-        extractor.get_feature_names_out()
 
 
 def test_a_second_fit_forgets_the_first():
@@ -232,35 +183,6 @@ def test_a_list_of_tensors_is_one_tensor(X):
     extractor = TorchFeatureExtractor(mlp())
     rows = [torch.tensor(row, requires_grad=True) for row in X]
     np.testing.assert_array_equal(extractor.transform(rows), extractor.transform(X))
-
-
-def test_fit_transform_runs_each_row_once_and_fit_one_row(X):
-    counting = Counting()
-    TorchFeatureExtractor(counting, batch_size=4).fit_transform(X)
-    assert counting.tally.sizes == [4, 4, 2]
-    TorchFeatureExtractor(counting).fit(X)
-    assert counting.tally.sizes == [4, 4, 2, 1]
-
-
-@pytest.mark.parametrize("fitted", [True, False], ids=["fitted", "not fitted"])
-@pytest.mark.parametrize(
-    ("module", "empty"),
-    [
-        (mlp(), np.empty((0, 4))),
-        (cnn(), np.empty((0, 3, 6, 7))),
-        (mlp(), torch.empty(0, 4)),
-        (mlp(), scipy.sparse.csr_array((0, 4))),
-    ],
-    ids=["table", "images", "tensor", "sparse"],
-)
-def test_no_rows_give_no_rows_of_the_right_width(module, empty, fitted):
-    extractor = TorchFeatureExtractor(module)
-    width = extractor.transform(np.ones((1, *empty.shape[1:]))).shape[1]
-    if fitted:
-        extractor.fit(np.ones((1, *empty.shape[1:])))
-    Z = extractor.transform(empty)
-    assert Z.shape == (0, width)
-    assert Z.dtype == np.float32
 
 
 # What goes in ------------------------------------------------------------------------
@@ -476,16 +398,6 @@ def make_mlp():
     return mlp()
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
-def test_a_batch_size_may_be_an_integer_of_numpy(X, dtype):
-    extractor = TorchFeatureExtractor(mlp(), num_workers=1)
-    size = np.dtype(dtype).type(2)
-    many = np.repeat(X, 200, axis=0)
-    expected = extractor.transform(many)
-    extractor.set_params(batch_size=size)
-    np.testing.assert_allclose(extractor.transform(many), expected, **SAME)
-
-
 @pytest.mark.parametrize("model", [lambda x: x, nn.Linear, nn.ReLU().forward])
 def test_a_callable_that_wants_arguments_makes_no_model(model, X):
     with pytest.raises(TypeError, match="without being given anything: missing a req"):
@@ -582,70 +494,13 @@ def test_results_that_are_no_vector_per_row_are_refused(
         TorchFeatureExtractor(Returning(make), **parameters).transform(X)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "error", "words"),
-    [
-        (
-            {"batch_size": 0},
-            ValueError,
-            "`batch_size` must be an int of at least 1 or 'auto', got 0",
-        ),
-        ({"batch_size": True}, ValueError, "`batch_size` .* got True"),
-        ({"batch_size": 2.0}, TypeError, "`batch_size` .* got 2.0"),
-        ({"dtype": "float31"}, ValueError, "`dtype` must be .* got 'float31'"),
-        ({"dtype": "U5"}, ValueError, "`dtype` must be .* got 'U5'"),
-        ({"pooling": "median"}, ValueError, "`pooling` must be one of 'auto', 'mean'"),
-        ({"pooling": 3}, TypeError, "`pooling` must be a name"),
-        ({"preprocess": "lower"}, TypeError, "`preprocess` must be a callable"),
-        ({"output": 1.5}, TypeError, "`output` must be a key"),
-        ({"precision": "int8"}, ValueError, "`precision` must be one of None, 'bfloat"),
-        ({"on_error": "skip"}, ValueError, "`on_error` must be one of 'raise', 'nan'"),
-        ({"on_error": "nan", "dtype": "int32"}, ValueError, "`dtype` must hold NaN"),
-        ({"num_workers": -1}, ValueError, "`num_workers` must be an int of at least 0"),
-        ({"device": []}, ValueError, "`device` must name at least one device"),
-        ({"verbose": -1}, ValueError, "`verbose` must be an int of at least 0"),
-        ({"layer": "secnd"}, ValueError, r"got 'secnd'\. Close names: 'second'"),
-        ({"device": "meta"}, ValueError, "`device` must be available, got 'meta'"),
-        ({"device": "gpu"}, ValueError, "`device` must be 'auto' or a torch device"),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("method", ["fit", "transform", "fit_transform"])
-def test_wrong_options_are_named(X, method, parameters, error, words):
-    with pytest.raises(error, match=words):
-        getattr(TorchFeatureExtractor(mlp(), **parameters), method)(X)
-
-
 # Failures ----------------------------------------------------------------------------
-
-
-def test_a_failing_batch_names_its_rows_the_submodule_and_the_layer():
-    module = nn.Sequential(nn.Identity(), nn.Sequential(Failing(40)), nn.Identity())
-    X = np.arange(64.0)[:, None]
-    words = r"failed on rows 32 to 63, in submodule '1.0' on the way to '2': .*: boom"
-    with pytest.raises(ForwardError, match=words) as caught:
-        TorchFeatureExtractor(module, layer="2").transform(X)
-    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_an_interruption_passes_through(X):
     module = Failing(-100, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         TorchFeatureExtractor(module).transform(X)
-
-
-def test_integers_for_a_model_of_floats_get_a_hint():
-    with pytest.raises(
-        ForwardError, match=r"`X` holds torch.int64.*astype\('float32'\)"
-    ):
-        TorchFeatureExtractor(mlp()).transform([[1, 2, 3, 4]])
-
-
-def test_errors_in_reading_say_which_layer_and_rows(X):
-    module = nn.Sequential(Returning(lambda x: (x, x)), Returning(lambda pair: pair[0]))
-    with pytest.raises(OutputError, match="choose one") as caught:
-        TorchFeatureExtractor(module, layer="0", batch_size=4).transform(X)
-    assert caught.value.__notes__ == ["While reading layer '0' of rows 0 to 3."]
 
 
 def test_layers_of_changing_shape_do_not_fit_without_pooling():
@@ -729,12 +584,6 @@ def test_the_width_of_nothing_cannot_be_told_without_fit(X):
     with pytest.raises(ValueError, match="call `fit` first"):
         extractor.transform([])
     assert extractor.fit(X).transform([]).shape == (0, 3)
-
-
-def test_compile_asks_for_a_torch_that_it_was_tested_with(monkeypatch):
-    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.6.0"))
-    with pytest.raises(ValueError, match=r"must be False with torch 2.6.0.*torch 2.13"):
-        TorchFeatureExtractor(nn.Identity(), compile=True).transform([[1.0]])
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

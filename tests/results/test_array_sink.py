@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -91,3 +93,34 @@ def test_nothing_is_written_beyond_the_last_row(first):
     sink.write(slice(0, 4), [torch.ones(4, 3)])  # the next is written without a check
     with pytest.raises(ValueError, match="a batch must have shape"):
         sink.write(slice(first, first + 4), [torch.ones(4, 3)])
+
+
+def test_a_batch_of_another_dtype_than_the_first_is_checked_anew():
+    sink = ArraySink(4, None)
+    sink.write(slice(0, 2), [torch.ones(2, 1)])
+    sink.write(slice(2, 3), [torch.ones(1, 1)])  # alike: written without checks
+    with pytest.raises(ValueError, match="1e\\+300 would overflow"):
+        sink.write(slice(3, 4), [torch.full((1, 1), 1e300, dtype=torch.float64)])
+
+
+def test_nothing_holds_the_array_once_it_is_released():
+    sink = ArraySink(2, None)
+    sink.write(slice(0, 1), [torch.ones(1, 1)])
+    held = weakref.ref(sink.array)
+    sink.release()
+    assert held() is None
+
+
+class Quantized(torch.Tensor):
+    """Holds halves of its values, as quantised weights hold others."""
+
+    def dequantize(self):
+        return 2 * self.as_subclass(torch.Tensor)
+
+
+def test_each_batch_of_a_subclass_is_unwrapped():
+    sink = ArraySink(3, None)
+    for row in range(3):
+        piece = torch.full((1, 1), row / 2).as_subclass(Quantized)
+        sink.write(slice(row, row + 1), [piece])
+    assert sink.array[:, 0].tolist() == [0, 1, 2]

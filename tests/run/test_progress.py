@@ -1,7 +1,7 @@
 import pytest
 
 from sklearn_torch_bridge import TorchFeatureExtractor
-from sklearn_torch_bridge._run._progress import progress, teller
+from sklearn_torch_bridge._run._progress import progress, reporter
 from tests.tiny_models import Tokens, mlp
 
 
@@ -80,5 +80,5 @@ def test_what_takes_long_is_told_where_it_is_asked_for(
 ):
     if not has_tqdm:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    teller(label="rows", verbose=verbose)("compiling")
+    reporter(label="rows", verbose=verbose)("compiling")
     assert capfd.readouterr() == ("", "rows: compiling\n" * verbose)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_torch_bridge._row_numbers import as_indices, count_rows, describe_rows
+from sklearn_torch_bridge._row_numbers import as_indices, count_rows
 from sklearn_torch_bridge._run._sorted_batches import Batches, longest_first
 
 
@@ -168,18 +168,3 @@ def test_a_batch_never_has_more_elements_than_fit():
     lengths = np.array([9, 5, 5, 1, 1, 1, 1, 1])
     sizes = [count_rows(batch) for batch in Batches(8, 4, lengths, most=10)]
     assert sizes == [1, 2, 4, 1]
-
-
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([4], "row 4"),
-        ([2, 1, 3], "rows 1 to 3"),
-        ([9, 1], "rows 1, 9"),
-        ([9, 1, 5, 7, 30], "rows 1, 5, 7, 9, 30"),
-        ([9, 1, 5, 7, 30, 21], "rows 1, 5, 7, 9, 21, ... (6 rows)"),
-    ],
-    ids=["one", "run", "few", "five", "many"],
-)
-def test_rows_are_named_shortly(rows, words):
-    assert describe_rows(np.array(rows)) == words

@@ -1,165 +1,49 @@
-"""Out of memory: halved, continued, remembered."""
-
-import weakref
+"""Batches by a budget of tokens or values."""
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
-from sklearn_torch_bridge import ForwardError, TorchFeatureExtractor
-from sklearn_torch_bridge._run._token_budget import is_out_of_memory
-from tests.tiny_models import Doubling, Tally
+from sklearn_torch_bridge import (
+    TorchFeatureExtractor,
+)
+from tests.tiny_models import Counting, Returning, Tally, Tokens
 
-pytestmark = pytest.mark.faults
-
-
-class Greedy(nn.Module):
-    """Runs out of memory above a number of rows, or of elements of one row."""
-
-    def __init__(self, most_rows, error=torch.OutOfMemoryError, most_in_a_row=1e9):
-        super().__init__()
-        self.inner = Doubling(2)
-        self.most_rows = most_rows
-        self.most_in_a_row = most_in_a_row
-        self.error = error
-        self.tally = Tally()
-        self.failed = Tally()
-
-    def forward(self, x):
-        if len(x) > self.most_rows or float(x.max()) > self.most_in_a_row:
-            self.failed(len(x))
-            msg = "not enough memory: you tried to allocate 5 bytes."
-            raise self.error(msg)
-        self.tally(len(x))
-        return self.inner(x)
+SAME = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.fixture
-def X():
-    return np.arange(100.0)[:, None]
+def test_auto_fills_a_budget_of_tokens(tokenizer):
+    module = Tokens()
+    tally = Tally()
+
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = module
+
+        def forward(self, input_ids, attention_mask):
+            tally(tuple(input_ids.shape))
+            return self.inner(input_ids, attention_mask)
+
+    texts = [f"{'word ' * (1 + number % 200)}{number}" for number in range(400)]
+    extractor = TorchFeatureExtractor(Watched(), preprocess=tokenizer)
+    Z = extractor.set_params(batch_size="auto").transform(texts)
+    shapes = tally.sizes
+    assert all(rows * tokens <= 1_024 for rows, tokens in shapes)
+    assert shapes[0][0] < 8
+    assert max(rows for rows, _ in shapes) > 4 * shapes[0][0]
+    np.testing.assert_allclose(
+        Z, extractor.set_params(batch_size=32).transform(texts), **SAME
+    )
 
 
 @pytest.mark.parametrize(
-    "error",
-    [torch.OutOfMemoryError, MemoryError, RuntimeError],
-    ids=lambda e: e.__name__,
+    ("shape", "rows"),
+    [((3_000, 4), 1_024), ((100, 3, 256, 256), 21), ((3, 3_000_000), 1)],
+    ids=["narrow", "images", "huge"],
 )
-@pytest.mark.parametrize("layer", [None, "inner.blocks.1"], ids=str)
-def test_a_batch_too_large_is_halved_and_rows_keep_their_order(X, error, layer):
-    module = Greedy(5, error)
-    Z = TorchFeatureExtractor(module, batch_size=64, layer=layer).transform(X)
-    np.testing.assert_array_equal(Z, 4 * X)
-    assert module.failed.sizes == [64, 32, 16, 8]
-    assert module.tally.rows == 100
-
-
-def test_the_size_that_fits_is_remembered(X):
-    module = Greedy(5)
-    TorchFeatureExtractor(module, batch_size=64).transform(X)
-    module.failed.sizes.clear()
-    TorchFeatureExtractor(module, batch_size=64).fit(X).transform(X)
-    assert module.failed.sizes == []
-
-
-def test_another_model_is_tried_in_full(X):
-    TorchFeatureExtractor(Greedy(5), batch_size=64).transform(X)
-    other = Greedy(100)
-    TorchFeatureExtractor(other, batch_size=64).transform(X)
-    assert other.tally.sizes == [64, 36]
-
-
-def test_a_row_that_does_not_fit_by_itself_is_named(X):
-    module = Greedy(100, most_in_a_row=41)
-    X[43:] = 0
-    with pytest.raises(ForwardError, match=r"on row 42, .*with this row alone"):
-        TorchFeatureExtractor(module, batch_size=64).transform(X)
-
-
-def test_longest_texts_are_tried_first_and_short_ones_in_larger_batches(tokenizer):
-
-    class Small(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.words = nn.Embedding(30_522, 2)
-            self.tally = Tally()
-
-        def forward(self, input_ids):
-            if input_ids.numel() > 40:
-                raise MemoryError
-            self.tally(tuple(input_ids.shape))
-            return self.words(input_ids)
-
-    module = Small()
-    texts = [f"{'word ' * (number % 9)}{number}" for number in range(64)]
-    Z = TorchFeatureExtractor(module, preprocess=tokenizer, batch_size=16).transform(
-        texts
-    )
-    alone = TorchFeatureExtractor(module.words, preprocess=tokenizer).transform(texts)
-    np.testing.assert_allclose(Z, alone, rtol=1e-6, atol=1e-6)
-    shapes = module.tally.sizes
-    assert shapes[0][0] < shapes[-2][0]
-    assert all(rows * tokens <= 40 for rows, tokens in shapes)
-
-
-def test_the_failed_attempt_lets_go_of_its_tensors(X):
-    """Else the halves would meet the same full memory."""
-    alive = []
-
-    class Watched(nn.Module):
-        def forward(self, x):
-            hidden = x * 2
-            alive.append(weakref.ref(hidden))
-            if len(x) > 50:
-                raise MemoryError
-            assert sum(ref() is not None for ref in alive) == 1
-            return hidden
-
-    TorchFeatureExtractor(Watched(), batch_size=100).transform(X)
-    assert len(alive) == 3
-
-
-def test_a_batch_is_let_go_of_before_the_next_is_prepared(X):
-    alive = []
-
-    class Watched(nn.Module):
-        def forward(self, x):
-            hidden = x * 2
-            alive.extend(map(weakref.ref, (x, hidden)))
-            return hidden
-
-    def preprocess(rows):
-        assert not any(ref() is not None for ref in alive)
-        return torch.tensor(np.array(rows), dtype=torch.float32)
-
-    extractor = TorchFeatureExtractor(Watched(), preprocess=preprocess, batch_size=30)
-    np.testing.assert_array_equal(extractor.transform(X), 2 * X)
-    assert len(alive) == 2 * 4
-
-
-def test_what_was_read_of_a_batch_that_failed_is_let_go_of(X):
-    alive = []
-
-    def pooling(hidden, _):
-        pooled = hidden.clone()
-        alive.append(weakref.ref(pooled))
-        return pooled
-
-    def preprocess(rows):
-        assert not any(ref() is not None for ref in alive)
-        return torch.tensor(np.array(rows), dtype=torch.float32)
-
-    extractor = TorchFeatureExtractor(
-        nn.Sequential(Doubling(1), Greedy(15)),
-        preprocess=preprocess,
-        batch_size=30,
-        layer=["0", "1"],
-        pooling=pooling,
-    )
-    np.testing.assert_array_equal(extractor.transform(X), np.hstack([2 * X, 8 * X]))
-    assert len(alive) == 1 + 2 * 7
-
-
-def test_other_errors_are_no_want_of_memory():
-    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
-    assert not is_out_of_memory(None)
+def test_auto_fills_a_budget_of_values(shape, rows):
+    counting = Counting(Returning(lambda x: x.flatten(1)[:, :1]))
+    X = np.broadcast_to(np.float32(1), shape)
+    TorchFeatureExtractor(counting, batch_size="auto").transform(X)
+    assert counting.tally.sizes[0] == rows

@@ -1,0 +1,111 @@
+"""A call, planned: which layers are read off the model, how, and under which keys.
+
+All is found when first asked for: with a warm cache no model need be loaded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from sklearn_torch_bridge._estimators._extractor_options import Request
+from sklearn_torch_bridge._replica import Reading, check_layers, literal_names
+from sklearn_torch_bridge._rows import Receiver
+from sklearn_torch_bridge.models import LoadedModel, load_model
+from sklearn_torch_bridge.pooling import POOLINGS
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """What one pass reads, for a request and `others` of the same model and rows."""
+
+    def __init__(self, request: Request, others: Sequence[Request] = ()) -> None:
+        self.request = request
+        self._others = others
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model, with what it brings along."""
+        return load_model(self.request.model)
+
+    @cached_property
+    def receiver(self) -> Receiver:
+        """What batches are prepared for."""
+        request = self.request
+        return Receiver(
+            self.loaded,
+            request.preprocess,
+            request.device,
+            compiles=request.run.compile,
+            forgiving=request.run.on_error == "nan",
+        )
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The layers asked for; none: the model's output."""
+        return self._layers_of(self.request)
+
+    def _layers_of(self, request: Request) -> tuple[str, ...]:
+        # A cache may know rows under a plain name: then no model need be loaded.
+        plain = () if request.store is None else literal_names(request.layer)
+        if plain or request.layer is None:
+            return plain
+        return check_layers(self.loaded.module, request.layer)
+
+    @cached_property
+    def readings(self) -> tuple[Reading, ...]:
+        """What is read, as asked for: keys are made of this."""
+        readings = list(self.request.readings(self.layers))
+        for request in self._others:
+            readings += request.readings(self._layers_of(request))
+        return tuple(dict.fromkeys(readings)) if self._others else tuple(readings)
+
+    def readings_of_model(self) -> list[Reading]:
+        """Return what is read, with what the model brings where nothing is asked."""
+        for request in (self.request, *self._others):
+            if request.store is not None:
+                check_layers(self.loaded.module, request.layer)  # not looked at before
+        return [self._with_defaults(reading) for reading in self.readings]
+
+    def _with_defaults(self, reading: Reading) -> Reading:
+        loaded, output, pool = self.loaded, reading.output, reading.pool
+        own = loaded.layer_pooling if reading.layer else loaded.pooling
+        if output is None and not reading.layer:
+            output = loaded.output
+        if pool is POOLINGS["auto"]:
+            pool = POOLINGS[own] if isinstance(own, str) else own
+        return replace(reading, output=output, pool=pool)
+
+    @cached_property
+    def fingerprints(self) -> tuple[bytes, list[bytes]]:
+        """What decides about a vector: for the model, and with each reading."""
+        model = self.request.model_fingerprint()
+        return model, [
+            self.request.fingerprint(model, reading) for reading in self.readings
+        ]
+
+    def check_files_are_the_same(self) -> None:
+        """Refuse a model whose files changed after its fingerprint was made."""
+        model = self.request.model
+        if not isinstance(model, str) or "fingerprints" not in vars(self):
+            return
+        if self.request.model_fingerprint() != self.fingerprints[0]:
+            msg = (
+                f"The files of `model`={model!r} changed while it was loaded. Call "
+                "again when they are whole."
+            )
+            raise RuntimeError(msg)
+
+    def setting(self) -> bytes:
+        """Return what sets this apart from other plans for the same model and rows."""
+        return b"".join(self.fingerprints[1])
+
+    def shared_settings(self) -> tuple[Any, ...]:
+        """Return what plans must have in common to share a forward pass."""
+        request = self.request
+        assert request.store is not None  # noqa: S101 - asked of plans with a cache
+        neutral = replace(request, layer=None, output=None, pool=None)
+        rest = neutral.fingerprint(self.fingerprints[0], Reading())
+        run = request.run
+        return (rest, str(request.store.path), run.devices, run.on_error)

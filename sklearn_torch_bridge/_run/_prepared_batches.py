@@ -1,0 +1,67 @@
+"""Batches that are prepared for the model: when it is its turn, or ahead by threads."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from sklearn_torch_bridge._rows import Feed, FeedError
+from sklearn_torch_bridge._run._sorted_batches import Batches
+from sklearn_torch_bridge._run._threads import Threads
+from sklearn_torch_bridge._types import Inputs, Rows
+
+__all__ = ["Prepare", "PreparedBatches"]
+
+Prepare = Callable[[], Inputs]
+
+
+class PreparedBatches:
+    """The batches of a feed; each comes with a function that returns its inputs.
+
+    With `n_threads`, threads prepare the next ones meanwhile. `caller_rows` names the
+    rows of the caller's `X`, for errors.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        batches: Batches,
+        n_threads: int,
+        caller_rows: Callable[[Rows], Rows],
+    ) -> None:
+        self._feed = feed
+        self._batches = batches
+        self._n_threads = n_threads
+        self._caller_rows = caller_rows
+
+    def __iter__(self) -> Iterator[tuple[Rows, Prepare | None]]:
+        if self._n_threads:
+            return self._ahead()
+        return ((rows, None) for rows in self._batches)
+
+    def prepare(self, rows: Rows) -> Inputs:
+        """Prepare one batch; an error names the rows of the caller's `X`."""
+        try:
+            return self._feed.batch(rows)
+        except FeedError as error:
+            raise error.for_rows(self._caller_rows(error.rows))  # noqa: B904 - it has its cause
+
+    def _ahead(self) -> Iterator[tuple[Rows, Prepare]]:
+        waiting: deque[tuple[Rows, Prepare]] = deque()
+        threads = Threads(self._n_threads)
+        try:
+            while True:
+                while len(waiting) <= self._n_threads:
+                    drawn = next(self._batches, None)
+                    if drawn is None:
+                        break
+                    waiting.append((drawn, threads.begin(self.prepare, drawn)))
+                if not waiting:
+                    break
+                rows, finish = waiting.popleft()
+                if self._batches.is_too_large(rows):
+                    self._batches.put_back(rows)
+                else:
+                    yield rows, finish
+            threads.end()
+        except BaseException:
+            threads.end()
+            raise
