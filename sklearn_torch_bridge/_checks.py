@@ -1,20 +1,22 @@
-"""TODO _checks."""
+"""Checks of options, which name the option that is wrong."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-)
+from sklearn.base import BaseEstimator
 
-__all__ = ["Check", "check_dtype_name", "check_options", "check_positive_int", "one_of"]
+from sklearn_torch_bridge._types import NUMERIC_KINDS
 
+__all__ = [
+    "check_dtype_name",
+    "check_options",
+    "check_positive_int",
+    "must_be",
+    "one_of",
+]
 
 Check = Callable[[str, Any], object]
-
-
-_KINDS = "biufc"
 
 
 def check_options(estimator: BaseEstimator, checks: Mapping[str, Check]) -> None:
@@ -25,38 +27,39 @@ def check_options(estimator: BaseEstimator, checks: Mapping[str, Check]) -> None
 
 def check_positive_int(name: str, value: Any) -> int:
     """Return `value` if it is a whole number from 1."""
-    if (
-        isinstance(value, (int, np.integer))
-        and not isinstance(value, bool)
-        and value > 0
-    ):
+    is_int = isinstance(value, (int, np.integer))
+    if is_int and not isinstance(value, bool) and value > 0:
         return int(value)
     msg = f"`{name}` must be an int of at least 1, got {value!r}."
-    raise (ValueError if isinstance(value, (int, np.integer)) else TypeError)(msg)
+    raise (ValueError if is_int else TypeError)(msg)
 
 
 def check_dtype_name(name: str, value: Any) -> np.dtype[Any] | None:
     """Return the NumPy dtype of numbers that `value` names; None stays."""
-    if value is None:
-        return None
     try:
-        dtype: np.dtype[Any] = np.dtype(value)
-    except TypeError as error:
-        msg = f"`{name}` must be a NumPy dtype of numbers or None, got {value!r}."
-        raise ValueError(msg) from error
-    if dtype.kind not in _KINDS:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype is not None and dtype.kind not in NUMERIC_KINDS:
         msg = f"`{name}` must be a NumPy dtype of numbers or None, got {value!r}."
         raise ValueError(msg)
     return dtype
 
 
-def one_of(*choices: Any) -> Check:
-    """Make a check that the value is one of `choices`."""
+def must_be(
+    words: str, is_right: Callable[[Any], object], error: type[Exception] = TypeError
+) -> Check:
+    """Make a check that says in `words` what a value must be."""
 
     def check(name: str, value: Any) -> None:
-        if not any(value is choice or value == choice for choice in choices):
-            known = ", ".join(map(repr, choices))
-            msg = f"`{name}` must be one of {known}, got {value!r}."
-            raise ValueError(msg)
+        if not is_right(value):
+            msg = f"`{name}` must be {words}, got {value!r}."
+            raise error(msg)
 
     return check
+
+
+def one_of(*choices: Any) -> Check:
+    """Make a check that the value is one of `choices`."""
+    words = f"one of {', '.join(map(repr, choices))}"
+    return must_be(words, choices.__contains__, ValueError)

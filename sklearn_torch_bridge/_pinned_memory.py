@@ -1,8 +1,8 @@
-"""Results on their way from an accelerator to the host, while it computes on.
+"""Pinned memory: copies to and from an accelerator while it computes.
 
-A batch is copied into pinned memory and read only when the next one is under way.
-That is right on CUDA alone: elsewhere copies that do not block give old data, or none
-(MPS: pytorch#139550; XPU: pytorch#189980), so other devices copy and wait.
+A batch of results is read only when the next one is under way. That is right on CUDA
+alone: elsewhere copies that do not block give old data, or none (MPS: pytorch#139550;
+XPU: pytorch#189980), so others copy and wait.
 """
 
 import math
@@ -27,31 +27,32 @@ __all__ = [
 STAGED_DEVICES = {"cuda"}
 """Device types whose copies to pinned memory may run beside the host."""
 
-_MOST_BYTES = 64 << 20  # of one buffer; page-locked memory is scarce
+_MOST_BYTES = 64 << 20  # of one batch; page-locked memory is scarce
 
+_Batch = tuple[Any, Rows, list[torch.Tensor]]  # event, rows, copies on the host
 Deliver = Callable[[Rows, list[torch.Tensor]], None]
+"""Takes the results of a batch, one tensor a layer, with the rows that they are of."""
 
 
 def is_staged(device: torch.device) -> bool:
-    """Tell whether copies from and to `device` may run beside the host."""
+    """Check whether copies from and to `device` may run beside the host."""
     return device.type in STAGED_DEVICES
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy to a device, without waiting where that is safe.
 
-    CUDA stages what comes from pageable memory before the call returns, so the source
-    may change or go at once. A pinned source must not change, and may go: torch's
-    allocator gives its memory to nobody else before the copy is made.
+    On CUDA a source in pageable memory may change or go at once: it is staged first. A
+    pinned one may go alone: torch's allocator keeps its memory until the copy is made.
     """
     return tensor.to(device, non_blocking=is_staged(device))
 
 
 class PinnedStage:
-    """Two reused pinned buffers a piece, each read after its event has come.
+    """Copy results to the host through two pinned buffers for each layer.
 
     `write` is called with the rows and the host's view of each batch, one batch late;
-    `finish` brings in the last.
+    `finish` writes the last. A buffer is read after the event of its copy.
     """
 
     def __init__(self, write: Deliver) -> None:
@@ -59,44 +60,33 @@ class PinnedStage:
         self._buffers: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
         self._events: dict[int, Any] = {}
         self._turn = 0
-        self._under_way: tuple[Any, Rows, list[torch.Tensor]] | None = None
+        self._under_way: _Batch | None = None
 
     def put(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
-        """Send a batch, and write the one before; some models return CPU tensors."""
-        if any(
-            piece.nbytes > _MOST_BYTES or not is_staged(piece.device)
-            for piece in pieces
-        ):
+        """Start to copy a batch, and write the one before; some are on the CPU."""
+        if any(one.nbytes > _MOST_BYTES or not is_staged(one.device) for one in pieces):
             self.finish()
             self._write(rows, pieces)
             return
         self._turn = 1 - self._turn
-        on_host = [self._send(place, piece) for place, piece in enumerate(pieces)]
-        sent = self._event(pieces[0].device)
-        sent.record()
-        before, self._under_way = self._under_way, (sent, rows, on_host)
-        self._land(before)
+        on_host = [self._start_copy(*item) for item in enumerate(pieces)]
+        if self._turn not in self._events:
+            self._events[self._turn] = torch.Event(device=pieces[0].device)
+        copied = self._events[self._turn]  # the batch that recorded it last is written
+        copied.record()
+        self.finish((copied, rows, on_host))
 
-    def finish(self) -> None:
-        """Write the last batch."""
-        before, self._under_way = self._under_way, None
-        self._land(before)
-
-    def _land(self, batch: tuple[Any, Rows, list[torch.Tensor]] | None) -> None:
-        if batch is not None:
-            sent, rows, on_host = batch
-            sent.synchronize()  # NumPy must not see the buffer before
+    def finish(self, current: _Batch | None = None) -> None:
+        """Write the last batch, or the one before `current`."""
+        before, self._under_way = self._under_way, current
+        if before is not None:
+            copied, rows, on_host = before
+            copied.synchronize()  # NumPy must not see the buffer before
             self._write(rows, on_host)
 
-    def _event(self, device: torch.device) -> Any:
-        """Give this turn's event: the batch that recorded it last has landed."""
-        if self._turn not in self._events:
-            self._events[self._turn] = torch.Event(device=device)
-        return self._events[self._turn]
-
-    def _send(self, place: int, piece: torch.Tensor) -> torch.Tensor:
-        """Start the copy of one piece, dense and in its own dtype."""
-        key = (self._turn, place, piece.dtype)
+    def _start_copy(self, index: int, piece: torch.Tensor) -> torch.Tensor:
+        """Start the copy of one piece, contiguous and in its own dtype."""
+        key = (self._turn, index, piece.dtype)
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < piece.numel():
             buffer = torch.empty(piece.shape, dtype=piece.dtype, pin_memory=True)
@@ -106,12 +96,9 @@ class PinnedStage:
         return buffer.copy_(piece.detach().contiguous(), non_blocking=True)
 
 
-_MOST_PINNED_BYTES = 64 << 20  # of one batch; page-locked memory is scarce
-
-
 def pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
-    """Give memory for one batch that an accelerator reads while the host goes on."""
-    if math.prod(shape) * dtype.itemsize > _MOST_PINNED_BYTES:
+    """Allocate memory for a batch that an accelerator reads beside the host."""
+    if math.prod(shape) * dtype.itemsize > _MOST_BYTES:
         return fresh(shape, dtype)
     of_torch = torch.from_numpy(np.empty(0, dtype)).dtype
     return torch.empty(shape, dtype=of_torch, pin_memory=True)

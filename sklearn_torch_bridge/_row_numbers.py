@@ -1,11 +1,10 @@
-"""TODO _row_numbers."""
+"""Rows of a batch as numbers: spelled out, counted, described in errors."""
 
 import numpy as np
 
 from sklearn_torch_bridge._types import Indices, Rows
 
 __all__ = ["as_indices", "count_rows", "describe_rows"]
-
 
 _SHOWN = 5
 
@@ -29,7 +28,7 @@ def count_rows(rows: Rows) -> int:
 
 
 def describe_rows(rows: Rows) -> str:
-    """Name rows in an error message, shortly.
+    """Describe rows for an error message, shortly.
 
     >>> describe_rows(slice(32, 64)), describe_rows(np.array([7]))
     ('rows 32 to 63', 'row 7')
@@ -41,7 +40,5 @@ def describe_rows(rows: Rows) -> str:
         return f"row {ordered[0]}"
     if ordered[-1] - ordered[0] == len(ordered) - 1:
         return f"rows {ordered[0]} to {ordered[-1]}"
-    shown = ", ".join(str(row) for row in ordered[:_SHOWN])
-    if len(ordered) <= _SHOWN:
-        return f"rows {shown}"
-    return f"rows {shown}, ... ({len(ordered)} rows)"
+    rest = f", ... ({len(ordered)} rows)" if len(ordered) > _SHOWN else ""
+    return f"rows {', '.join(map(str, ordered[:_SHOWN]))}{rest}"

@@ -3,6 +3,6 @@
 Hides `torch.compile`: its settings, what it keeps, and how a changed model is noticed.
 """
 
-from sklearn_torch_bridge._compiled._compiled_model import compiled, twice
+from sklearn_torch_bridge._compiled._compiled_model import compiled, repeat_single_row
 
-__all__ = ["compiled", "twice"]
+__all__ = ["compiled", "repeat_single_row"]

@@ -1,9 +1,8 @@
 """A model compiled by `torch.compile`, kept between calls.
 
-Compiling takes from seconds to a minute, so what was made is kept for as long as the
-model lives and stays as it is. On the CPU weights become constants of the compiled
-code, packed as its matrix products like them: so each call first compares the model
-with what it was then, by value.
+Compiling takes up to a minute, so the code is kept for as long as the model lives and
+stays as it is. On the CPU weights become constants of the code, packed for its matrix
+products: so each call first compares the model with what it was then, by value.
 """
 
 import threading
@@ -11,6 +10,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial
 from types import ModuleType
@@ -19,31 +19,29 @@ from typing import Any
 import torch
 from torch import nn
 
+from sklearn_torch_bridge import _torch_private
+from sklearn_torch_bridge._compiled._index_bounds import check_bounds
 from sklearn_torch_bridge._compiled._snapshot import Snapshot
 from sklearn_torch_bridge._compiled._torch_compile import (
-    compile_graph,
-    compiler_errors,
-    compiler_settings,
+    copy_batch,
     describe_error,
-    distance,
-    forget_code,
-    marked,
-    repeated,
+    relative_error,
+    repeat_rows,
     traceable,
 )
 from sklearn_torch_bridge._errors import NotCompiledError
-from sklearn_torch_bridge._tensor_bytes import contents
+from sklearn_torch_bridge._replica import Record
+from sklearn_torch_bridge._tensor_bytes import tensor_checksum
 from sklearn_torch_bridge._types import Inputs
 
-__all__ = ["compiled", "twice"]
+__all__ = ["compiled", "repeat_single_row"]
 
-Record = Callable[[str, Any], None]
-Say = Callable[[str], object]
+Report = Callable[[str], object]
 
-_MOST_KEPT = 8  # each holds, packed, the weights that it uses
+_MOST_MODELS = 8  # each holds, packed, the weights that it uses
 _MOST_GRAPHS = 8  # each for inputs of another kind
 _HALF = frozenset({torch.bfloat16, torch.float16})
-_FAR = {True: 5e-2, False: 1e-3}  # in half precision, and in full
+_LARGEST_ERROR = {True: 5e-2, False: 1e-3}  # in half precision, and in full
 
 _CHANGES = (
     "`compile` must be False for this model: its code had to be compiled again and "
@@ -61,13 +59,14 @@ def compiled(
     device: torch.device,
     usual_rows: int,
     ragged: bool,
-    say: Say,
+    report: Report,
 ) -> Callable[[Inputs], None]:
-    """Give a function that does what that of `taps` does for `own`, in compiled code.
+    """Return a function that does what that of `taps` does for `own`, in compiled code.
 
     `own` is a replica of `module` that has not run yet, on `device`. Batches have two
-    rows or more (see `twice`), mostly `usual_rows`; where `ragged`, they differ along
-    the second axis too. The first batch compiles the code, unless an earlier call has.
+    rows or more (see `repeat_single_row`), mostly `usual_rows`; where `ragged`, they
+    differ along the second axis too. The first batch compiles the code, unless an
+    earlier call has. `report` is called with lines for the user.
     """
     scripted = any(isinstance(part, torch.jit.ScriptModule) for part in own.modules())
     if own is module or scripted:
@@ -77,52 +76,33 @@ def compiled(
             "or a hook of it closes over a part of it."
         )
         raise NotCompiledError(msg)
-    entry = _KEPT.get(module, own, layers, device, say)
-    return partial(entry.run, record, usual_rows=usual_rows, ragged=ragged, say=say)
+    key = (weakref.ref(module, _forget), layers, str(device))
+    with _LOCK:
+        entry = _KEPT.pop(key, None)
+        if entry is not None and not entry.snapshot.matches(own):
+            report("The model has changed since it was compiled.")
+            entry = None
+        _KEPT[key] = entry = entry or _CompiledModel(own, layers, device)
+        while len(_KEPT) > _MOST_MODELS:
+            _KEPT.popitem(last=False)
+    return partial(
+        entry.run, record, usual_rows=usual_rows, ragged=ragged, report=report
+    )
 
 
-def twice(inputs: Inputs) -> Inputs:
+def _forget(module: object) -> None:
+    with _LOCK:
+        for key in [key for key in _KEPT if key[0] is module]:
+            del _KEPT[key]
+
+
+def repeat_single_row(inputs: Inputs) -> Inputs:
     """Repeat the only row of a batch: code for any number of rows begins at two."""
-    args, kwargs, mask = repeated((inputs.args, inputs.kwargs, inputs.mask), 2)
+    args, kwargs, mask = repeat_rows((inputs.args, inputs.kwargs, inputs.mask), 2)
     return Inputs(args, kwargs, mask)
 
 
-class _Kept:
-    """What was compiled last, each for as long as its module lives."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a module may end at any time, here too
-        self._entries: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
-
-    def get(
-        self,
-        module: nn.Module,
-        own: nn.Module,
-        layers: tuple[str, ...],
-        device: torch.device,
-        say: Say,
-    ) -> "_Compiled":
-        key = (weakref.ref(module, self._forget), layers, str(device))
-        with self._lock:
-            entry = self._entries.pop(key, None)
-            if entry is not None and not entry.is_of(own):
-                say("The model has changed since it was compiled.")
-                entry = None
-            self._entries[key] = entry = entry or _Compiled(own, layers, device)
-            while len(self._entries) > _MOST_KEPT:
-                self._entries.popitem(last=False)
-        return entry
-
-    def _forget(self, module: object) -> None:
-        with self._lock:
-            for key in [key for key in self._entries if key[0] is module]:
-                del self._entries[key]
-
-
-_KEPT = _Kept()
-
-
-class _Compiled:
+class _CompiledModel:
     """One replica, and the code made of its forward up to the last of `layers`."""
 
     def __init__(
@@ -131,47 +111,49 @@ class _Compiled:
         self._own = own
         self._device = device
         self._freezes = device.type == "cpu"
-        self._snapshot = Snapshot(own, by_value=self._freezes)
-        if not self._snapshot.is_of(own):
+        self.snapshot = Snapshot(own, by_value=self._freezes)
+        if not self.snapshot.matches(own):
             msg = (
                 "`compile` must be False for this model: it has a part that cannot be "
-                "compared, so nothing would tell when it changes."
+                "compared, so that a change of it would go unnoticed."
             )
             raise NotCompiledError(msg)
         self._forward, self._taps = traceable(own, layers)
         self._code = torch.compile(self._forward, fullgraph=True, backend=_backend)
         self._loaded: list[ModuleType] = []
-        at_end = weakref.finalize(self, forget_code, self._forward, self._loaded)
-        at_end.atexit = False
+        release = _torch_private.release_code
+        weakref.finalize(self, release, self._forward, self._loaded).atexit = False
         self._lock = threading.RLock()
         self._written: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._is_ready = False
         self._n_graphs = 0
-        self._say: Say = str
-
-    def is_of(self, own: nn.Module) -> bool:
-        """Tell whether a new replica computes what this one does."""
-        return self._snapshot.is_of(own)
+        self._report: Report = str
 
     def run(
-        self, record: Record, inputs: Inputs, *, usual_rows: int, ragged: bool, say: Say
+        self,
+        record: Record,
+        inputs: Inputs,
+        *,
+        usual_rows: int,
+        ragged: bool,
+        report: Report,
     ) -> None:
-        """Run one batch, and hand what the layers return to `record`."""
+        """Run one batch, and pass what the layers return to `record`."""
         given = inputs.args, dict(inputs.kwargs)
         with (
             self._lock,
             torch.inference_mode(),
-            compiler_settings(freezes=self._freezes),
+            _torch_private.freezing(check_bounds) if self._freezes else nullcontext(),
         ):
-            self._say = say
+            self._report = report
             if not self._is_ready:
-                self._try_out(repeated(given, usual_rows), ragged=ragged)
+                self._try_out(repeat_rows(given, usual_rows), ragged=ragged)
             try:
-                found = self._call(self._code, marked(given, ragged=ragged))
+                found = self._call(self._code, copy_batch(given, ragged=ragged))
             except NotCompiledError:
-                # Traced anew, for a batch of another kind; the model itself says best
-                # what is wrong with that.
-                self._call(self._forward, marked(given, ragged=ragged))
+                # Traced anew, for a batch of another kind: the model's own error
+                # explains best what is wrong with it.
+                self._call(self._forward, copy_batch(given, ragged=ragged))
                 raise
             if not self._is_ready and self._n_graphs > 1:
                 raise NotCompiledError(_CHANGES)
@@ -183,28 +165,34 @@ class _Compiled:
         """Compile a graph that torch has traced."""
         if self._n_graphs == _MOST_GRAPHS:
             raise RuntimeError(_CHANGES)
-        self._say("Compiling the model; this may take a minute.")
-        code, loaded = compile_graph(graph, examples)
+        self._report("Compiling the model; this may take a minute.")
+        code, loaded = _torch_private.compile_graph(graph, examples)
         self._loaded += loaded
         self._n_graphs += 1
         return code
 
     def _try_out(self, given: Any, *, ragged: bool) -> None:
-        """Compile the code for a usual batch, and see that it does what it should.
+        """Compile the code for a usual batch, and check that it computes the same.
 
-        The model itself goes first: it says best what is wrong with a batch, and sets
-        up what it only makes once.
+        The model itself runs first: its error explains best what is wrong with a batch,
+        and it sets up what it only makes once.
         """
         buffers = [(buffer, buffer.clone()) for buffer in self._own.buffers()]
-        expected = self._call(self._forward, marked(given, ragged=ragged))
-        self._written = [pair for pair in buffers if _differ(*pair)]
+        expected = self._call(self._forward, copy_batch(given, ragged=ragged))
+        self._written = [
+            (now, before)
+            for now, before in buffers
+            if tensor_checksum(now.cpu()) != tensor_checksum(before.cpu())
+        ]
         self._put_back()
-        found = self._call(self._code, marked(given, ragged=ragged))
-        far = distance(found, expected)
-        if far > _FAR[self._is_half()]:
+        found = self._call(self._code, copy_batch(given, ragged=ragged))
+        error = relative_error(found, expected)
+        dtypes = {weights.dtype for weights in self._own.parameters()}
+        is_half = torch.is_autocast_enabled(self._device.type) or dtypes & _HALF
+        if error > _LARGEST_ERROR[bool(is_half)]:
             msg = (
                 "`compile` must be False for this model: compiled, it gives values "
-                f"that differ by {far:.2g} of the largest. Some draw random numbers; "
+                f"that differ by {error:.2g} of the largest. Some draw random numbers; "
                 "of others PyTorch's developers would like to know."
             )
             raise NotCompiledError(msg)
@@ -215,33 +203,26 @@ class _Compiled:
         under_way = _UNDER_WAY.set(self)
         try:
             found: dict[str, Any] = function(*args, **kwargs)
-        except compiler_errors() as error:
+        except _torch_private.compiler_errors() as error:
             raise NotCompiledError(describe_error(error)) from error
         finally:
             _UNDER_WAY.reset(under_way)
             self._put_back()
         if self._n_graphs > n_graphs:
-            self._say(f"Compiled in {time.perf_counter() - began:.0f} s.")
+            self._report(f"Compiled in {time.perf_counter() - began:.0f} s.")
         return found
 
-    def _is_half(self) -> bool:
-        return torch.is_autocast_enabled(self._device.type) or any(
-            tensor.dtype in _HALF for tensor in self._own.parameters()
-        )
-
     def _put_back(self) -> None:
-        """Let each batch find the buffers as they were, whoever ran before."""
+        """Restore the buffers, so that each batch finds them as they were."""
         for buffer, before in self._written:
             buffer.copy_(before)
 
 
-_UNDER_WAY: ContextVar[_Compiled] = ContextVar("_UNDER_WAY")
+_UNDER_WAY: ContextVar[_CompiledModel] = ContextVar("_UNDER_WAY")
+_KEPT: OrderedDict[tuple[Any, ...], _CompiledModel] = OrderedDict()  # the last used
+_LOCK = threading.RLock()  # a module may end at any time, under the lock as well
 
 
 def _backend(graph: Any, examples: list[Any]) -> Callable[..., Any]:
-    """Compile for whoever runs: torch never forgets a backend, so there is one."""
+    """Compile for the model that runs; one for all, as torch never forgets any."""
     return _UNDER_WAY.get().compile(graph, examples)
-
-
-def _differ(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return contents(one.cpu()) != contents(other.cpu())

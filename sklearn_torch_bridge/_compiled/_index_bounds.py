@@ -1,8 +1,8 @@
 """Check in compiled code that indices are in bounds, before they are used.
 
-Kernels that `torch.compile` makes for the CPU check too, but end the process there: an
-exception cannot leave their threads (torch 2.13). So each index that comes from a
-batch first passes an operator of ours, which raises as the model itself would.
+Kernels of `torch.compile` for the CPU check too, but end the process: an exception
+cannot leave their threads (torch 2.13). So each index that comes from a batch first
+passes an operator of ours, which raises as the model itself would.
 """
 
 import functools
@@ -14,36 +14,34 @@ from torch.fx import Graph, Node
 
 __all__ = ["check_bounds"]
 
-_WHOLE_NUMBERS = frozenset(
-    {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-)
+_INTEGERS = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 _aten = torch.ops.aten
 
 
 def check_bounds(graph: Graph) -> None:
-    """Let each index into a tensor pass the check first; a pass of Inductor's."""
-    given = _given(graph)
+    """Insert a check before each use of an index; a pass of Inductor's."""
+    integers = _input_integers(graph)
     for node in list(graph.nodes):
         for index, table, dim in list(_lookups(node)):
-            if index in given:
+            if index in integers:
                 with graph.inserting_before(node):
                     checked = _checked(graph, index, table, dim, node)
                 node.replace_input_with(index, checked)
 
 
-def _given(graph: Graph) -> set[Node]:
-    """Find the whole numbers that are computed from what the graph is given."""
-    given: set[Node] = set()
+def _input_integers(graph: Graph) -> set[Node]:
+    """Return the nodes of integers that are computed from the inputs of the graph."""
+    found: set[Node] = set()
     for node in graph.nodes:
         value = node.meta.get("val")
-        whole = isinstance(value, torch.Tensor) and value.dtype in _WHOLE_NUMBERS
-        if whole and (node.op == "placeholder" or given & set(node.all_input_nodes)):
-            given.add(node)
-    return given
+        is_integer = isinstance(value, torch.Tensor) and value.dtype in _INTEGERS
+        if is_integer and (node.op == "placeholder" or found & {*node.all_input_nodes}):
+            found.add(node)
+    return found
 
 
 def _lookups(node: Node) -> Iterator[tuple[Any, Any, Any]]:
-    """Name the indices that a node uses, into which tensor, along which axis."""
+    """Yield the indices that a node uses, the tensor and the axis that they index."""
     args: Any = node.args
     if node.target is _aten.embedding.default:
         yield args[1], args[0], 0
@@ -56,9 +54,8 @@ def _lookups(node: Node) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _checked(graph: Graph, index: Node, table: Node, dim: int, user: Node) -> Node:
-    size = table.meta["val"].shape[dim]
+    size = symbol = table.meta["val"].shape[dim]
     if not isinstance(size, int):
-        symbol = size
         size = graph.call_function(_aten.sym_size.int, (table, dim))
         size.meta["val"] = symbol
     counts_back = user.target is _aten.index.Tensor  # as x[-1] does
@@ -77,13 +74,11 @@ def _operator() -> Any:
 
 
 def _in_bounds(index: torch.Tensor, size: int, counts_back: bool) -> torch.Tensor:
-    """Give a copy of `index`, or raise if it leads out of `size` places."""
+    """Return a copy of `index`, or raise if it is out of `size` places."""
     if index.numel():
         lowest, highest = (int(end) for end in index.aminmax())
         if lowest < (-size if counts_back else 0) or highest >= size:
-            msg = (
-                f"index out of range: {lowest} to {highest} into a tensor with {size} "
-                "places."
-            )
+            which = f"{lowest} to {highest} into a tensor with {size} places"
+            msg = f"index out of range: {which}."
             raise IndexError(msg)
     return index.clone()

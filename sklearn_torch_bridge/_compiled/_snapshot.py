@@ -1,4 +1,4 @@
-"""What a module was at one time, and whether another is just so."""
+"""What a module was at one time, and whether another one is equal to it."""
 
 import functools
 import math
@@ -11,21 +11,20 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge._replica import copy_module, is_state
-from sklearn_torch_bridge._tensor_bytes import contents
+from sklearn_torch_bridge._tensor_bytes import tensor_checksum
 
 __all__ = ["Snapshot"]
 
-# Whether a module trains is set anew for each run; what it compiled is its own affair.
+# The training flag is set anew for each run; what a module compiled changes nothing.
 _NOT_COMPARED = frozenset({"training", "_compiled_call_impl"})
 
 
 class Snapshot:
     """A replica as it was before it ran.
 
-    Replicas of one module share with it what is large, foreign or code, and have the
-    rest for themselves: so the shared must be the same object, and the rest be equal,
-    part by part. Buffers are compared by the checksums of their values; parameters by
-    where they are in memory and, with `by_value`, by their checksums as well.
+    What replicas of one module share with it (what is large, foreign or code) must be
+    the same object, and the rest be equal, part by part: buffers by checksum,
+    parameters by where they are in memory and, with `by_value`, by checksum as well.
     """
 
     def __init__(self, replica: nn.Module, *, by_value: bool) -> None:
@@ -34,11 +33,10 @@ class Snapshot:
         self._forwards = _forwards(replica)
         self._then = copy_module(replica, self._keep)
 
-    def is_of(self, replica: nn.Module) -> bool:
-        """Tell whether a replica that has not run yet is as the other one was."""
-        return _forwards(replica) == self._forwards and self._are_alike(
-            replica, self._then, set()
-        )
+    def matches(self, replica: nn.Module) -> bool:
+        """Check whether a replica that has not run yet is as the other one was."""
+        is_same_code = _forwards(replica) == self._forwards
+        return is_same_code and self._are_alike(replica, self._then, set())
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
         kept = tensor.detach()
@@ -46,12 +44,11 @@ class Snapshot:
         return kept
 
     def _facts_of(self, tensor: torch.Tensor) -> object:
-        place = values = None
-        if isinstance(tensor, nn.Parameter):
-            place = tensor.data_ptr()
-        if place is None or self._by_value:
-            values = contents(tensor.detach().cpu())
-        return type(tensor), tensor.device, tensor.stride(), place, values
+        is_parameter = isinstance(tensor, nn.Parameter)
+        by_value = self._by_value or not is_parameter
+        values = tensor_checksum(tensor.detach().cpu()) if by_value else None
+        address = tensor.data_ptr() if is_parameter else None
+        return type(tensor), tensor.device, tensor.stride(), address, values
 
     def _are_alike(self, now: Any, then: Any, seen: set[tuple[int, int]]) -> bool:
         if now is then:
@@ -79,13 +76,12 @@ def _forwards(module: nn.Module) -> list[Any]:
 
 
 def _parts(value: Any) -> list[Any] | None:
-    """Take apart what replicas have copies of; None for what has no parts."""
+    """List the parts of what replicas have copies of; None for what has no parts."""
     if isinstance(value, dict):
         return [*value, *value.values()]
     if isinstance(value, nn.Module) or is_state(value):
-        return _parts(
-            {key: vars(value)[key] for key in vars(value) if key not in _NOT_COMPARED}
-        )
+        state = vars(value)
+        return _parts({key: state[key] for key in state if key not in _NOT_COMPARED})
     if isinstance(value, (list, tuple, deque)):
         return list(value)
     if isinstance(value, types.MethodType):
@@ -97,9 +93,8 @@ def _parts(value: Any) -> list[Any] | None:
 
 def _are_equal(now: Any, then: Any) -> bool:
     if isinstance(now, np.ndarray):
-        kinds = (now.dtype, now.shape), (then.dtype, then.shape)
-        return kinds[0] == kinds[1] and now.tobytes() == then.tobytes()
+        is_same_kind = (now.dtype, now.shape) == (then.dtype, then.shape)
+        return is_same_kind and now.tobytes() == then.tobytes()
     if isinstance(now, float) and math.isnan(now):
         return math.isnan(then)
-    equal: object = now == then
-    return equal is True
+    return (now == then) is True

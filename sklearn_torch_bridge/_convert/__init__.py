@@ -1,46 +1,46 @@
 """Tensor <-> array, checked and safe.
 
 Hides what kinds of tensors there are, which of them have values, how these are copied,
-shared, cast and joined, and how one value is picked out of what a model returned.
+shared, cast and joined, and how one value is selected of what a model returned.
 """
 
-from sklearn_torch_bridge._convert._copy_or_share import (
+from sklearn_torch_bridge._convert._array_likes import as_array, tensor_rows
+from sklearn_torch_bridge._convert._copy_or_share import copy_values
+from sklearn_torch_bridge._convert._dtypes import (
     held_dtype,
-    numpy_dtype,
+    is_same_float,
     result_dtype,
 )
-from sklearn_torch_bridge._convert._join_rows import stack
+from sklearn_torch_bridge._convert._join_rows import stack, write_rows
 from sklearn_torch_bridge._convert._select_output import (
     is_container,
     iter_fields,
     select_output,
 )
-from sklearn_torch_bridge._convert._to_numpy import (
-    as_array,
-    is_of,
-    selected,
-    tensor_rows,
-    to_numpy,
-    to_tensor,
-    write_rows,
+from sklearn_torch_bridge._convert._to_numpy import output_or_rows, to_numpy
+from sklearn_torch_bridge._convert._to_tensor import to_tensor
+from sklearn_torch_bridge._convert._unwrap_or_refuse import (
+    TENSOR_TYPES,
+    check_storage,
+    unwrap,
 )
-from sklearn_torch_bridge._convert._unwrap_or_refuse import PLAIN_TYPES, plain
 
 __all__ = [
-    "PLAIN_TYPES",
+    "TENSOR_TYPES",
     "as_array",
+    "check_storage",
+    "copy_values",
     "held_dtype",
     "is_container",
-    "is_of",
+    "is_same_float",
     "iter_fields",
-    "numpy_dtype",
-    "plain",
+    "output_or_rows",
     "result_dtype",
     "select_output",
-    "selected",
     "stack",
     "tensor_rows",
     "to_numpy",
     "to_tensor",
+    "unwrap",
     "write_rows",
 ]

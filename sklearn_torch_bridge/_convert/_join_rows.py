@@ -1,4 +1,4 @@
-"""Rows, or batches of rows, joined into one preallocated array."""
+"""Rows, or batches of rows, written into one preallocated array."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,32 +7,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._convert._cast import array_dtype, cast_into
-from sklearn_torch_bridge._convert._copy_or_share import (
-    SERIAL_LIMIT,
-    fill,
-    result_dtype,
-)
-from sklearn_torch_bridge._convert._unwrap_or_refuse import plain
+from sklearn_torch_bridge._convert._checked_cast import cast_into
+from sklearn_torch_bridge._convert._copy_or_share import SERIAL_LIMIT, fill
+from sklearn_torch_bridge._convert._dtypes import array_dtype, result_dtype
+from sklearn_torch_bridge._convert._unwrap_or_refuse import unwrap
 from sklearn_torch_bridge._errors import ConversionError
+from sklearn_torch_bridge._torch_private import outside_modes
+from sklearn_torch_bridge._types import NUMERIC_KINDS, Rows
 
-__all__ = ["has_tensors", "join", "stack"]
+__all__ = ["join", "stack", "write_rows"]
 
 _BATCH_NDIM = 2
 
 _Block = torch.Tensor | NDArray[Any]
 
 
-def has_tensors(items: Sequence[Any]) -> bool:
-    """Tell whether a list or an object array holds tensors (or arrays of them)."""
-    return any(isinstance(item, (torch.Tensor, np.ndarray)) for item in items)
-
-
 def join(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
-    """Stack rows of one axis or none; join batches of two along the first axis.
-
-    More axes leave it open which of the two is meant, so the caller must say.
-    """
+    """Stack rows of one axis or none; join batches of two along the first axis."""
     blocks = [_block(item) for item in items]
     n_axes = blocks[0].ndim
     if n_axes < _BATCH_NDIM:
@@ -45,13 +36,7 @@ def join(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
         )
         raise ConversionError(msg)
     _check_shapes(blocks, from_axis=1)
-    n_rows = sum(len(block) for block in blocks)
-    out = np.empty((n_rows, *blocks[0].shape[1:]), _widest(blocks, asked))
-    start = 0
-    for block in blocks:
-        _write(out[start : start + len(block)], block)
-        start += len(block)
-    return out
+    return _concatenated(blocks, asked)
 
 
 def stack(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
@@ -61,44 +46,72 @@ def stack(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
 
 def _stacked(blocks: list[_Block], asked: np.dtype[Any] | None) -> NDArray[Any]:
     _check_shapes(blocks, from_axis=0)
+    tensors = [block for block in blocks if isinstance(block, torch.Tensor)]
+    if len(tensors) < len(blocks) or len({block.dtype for block in tensors}) > 1:
+        return _concatenated([block[None] for block in blocks], asked)
     out = np.empty((len(blocks), *blocks[0].shape), _widest(blocks, asked))
-    alike = [block for block in blocks if isinstance(block, torch.Tensor)]
-    if len(alike) < len(blocks) or len({block.dtype for block in alike}) > 1:
-        for row, block in enumerate(blocks):
-            _write(out[row : row + 1], block[None])
-        return out
-    # One call of torch a few rows, and one pass after it that finds them in the cache:
-    # a call for each row took four times as long.
-    step = max(1, SERIAL_LIMIT // max(1, alike[0].numel()))
-    for start in range(0, len(alike), step):
-        rows = torch.stack(alike[start : start + step])
+    # One call of torch for a few rows, then one pass over them in the cache: a call for
+    # each row took four times as long.
+    step = max(1, SERIAL_LIMIT // max(1, tensors[0].numel()))
+    for start in range(0, len(tensors), step):
+        rows = torch.stack(tensors[start : start + step])
         fill(out[start : start + len(rows)], rows)
     return out
 
 
+def _concatenated(blocks: list[_Block], asked: np.dtype[Any] | None) -> NDArray[Any]:
+    shape = (sum(map(len, blocks)), *blocks[0].shape[1:])
+    out = np.empty(shape, _widest(blocks, asked))
+    start = 0
+    for block in blocks:
+        rows = out[start : start + len(block)]
+        if isinstance(block, torch.Tensor):
+            fill(rows, block)
+        else:
+            cast_into(rows, block)
+        start += len(block)
+    return out
+
+
+@outside_modes
+def write_rows(target: NDArray[Any], rows: Rows, source: torch.Tensor) -> None:
+    """Write a batch of results into rows of `target`; scattered ones in two passes."""
+    values = unwrap(source)
+    if isinstance(rows, slice):
+        block = target[rows]
+    else:
+        block = np.empty((len(rows), *target.shape[1:]), target.dtype)
+    if values.shape != block.shape:
+        msg = (
+            f"a batch must have shape {block.shape} to fill its rows, got "
+            f"{tuple(values.shape)}. Pool rows of different length."
+        )
+        raise ValueError(msg)
+    fill(block, values)
+    if not isinstance(rows, slice):
+        target[rows] = block
+
+
 def _block(item: Any) -> _Block:
     if isinstance(item, torch.Tensor):
-        return plain(item)
+        return unwrap(item)
     try:
         array = np.asarray(item)
     except (TypeError, ValueError, RuntimeError) as error:
         msg = f"a {type(item).__name__} in a list of rows holds no plain numbers."
         raise ConversionError(msg) from error
-    if array.dtype.kind not in "biufc":
-        msg = (
-            f"a {type(item).__name__} of dtype {array.dtype} in a list of rows holds "
-            "no plain numbers. Stack inner lists first."
-        )
+    if array.dtype.kind not in NUMERIC_KINDS:
+        what = f"a {type(item).__name__} of dtype {array.dtype} in a list of rows"
+        msg = f"{what} holds no plain numbers. Stack inner lists first."
         raise ConversionError(msg)
     return array
 
 
 def _check_shapes(blocks: list[_Block], *, from_axis: int) -> None:
-    first = tuple(blocks[0].shape)
+    first, what = tuple(blocks[0].shape), ("row", "batch")[from_axis]
     for row, block in enumerate(blocks):
         shape = block.shape
         if len(shape) != len(first) or shape[from_axis:] != first[from_axis:]:
-            what = "row" if from_axis == 0 else "batch"
             msg = (
                 f"a list must hold equal shapes: {what} 0 has {first}, "
                 f"{what} {row} has {tuple(shape)}. Pad or pool them first."
@@ -107,18 +120,8 @@ def _check_shapes(blocks: list[_Block], *, from_axis: int) -> None:
 
 
 def _widest(blocks: list[_Block], asked: np.dtype[Any] | None) -> np.dtype[Any]:
-    kinds = {block.dtype for block in blocks}
-    dtypes = [
-        result_dtype(kind, asked)
-        if isinstance(kind, torch.dtype)
-        else array_dtype(kind, asked)
-        for kind in kinds
-    ]
-    return np.result_type(*dtypes)
+    def result(own: Any) -> np.dtype[Any]:
+        is_torch = isinstance(own, torch.dtype)
+        return result_dtype(own, asked) if is_torch else array_dtype(own, asked)
 
-
-def _write(out: NDArray[Any], block: _Block) -> None:
-    if isinstance(block, torch.Tensor):
-        fill(out, block)
-    else:
-        cast_into(out, block)
+    return np.result_type(*map(result, {block.dtype for block in blocks}))

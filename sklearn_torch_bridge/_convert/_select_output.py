@@ -1,4 +1,4 @@
-"""Pick one value out of what a model returned; never guess."""
+"""Select one value of what a model returned; refuse where that is ambiguous."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from sklearn_torch_bridge._errors import OutputError
 from sklearn_torch_bridge._types import Selector
 
-__all__ = ["describe_fields", "is_container", "iter_fields", "select_output"]
+__all__ = ["is_container", "iter_fields", "select_output"]
 
 _PREFERRED = ("sentence_embedding", "last_hidden_state")
 
@@ -19,9 +19,8 @@ _PREFERRED = ("sentence_embedding", "last_hidden_state")
 def select_output(value: Any, output: Selector = None) -> Any:
     """Return the one value of `value` that `output` names.
 
-    With ``output=None`` a value that is no container is itself, a tuple or list of
-    one is its element, and of a mapping or dataclass that has it, first
-    ``sentence_embedding``, then ``last_hidden_state``.
+    None selects what is no container, the element of a tuple or list of one, and the
+    ``sentence_embedding`` or else ``last_hidden_state`` of a mapping or dataclass.
 
     >>> select_output({"logits": 1, "hidden": 2}, "hidden")
     2
@@ -29,15 +28,16 @@ def select_output(value: Any, output: Selector = None) -> Any:
     if output is None and isinstance(value, torch.Tensor):
         return value
     chosen = _default(value) if output is None else _named(value, output)
-    if is_container(chosen):
-        if output is None or _only_element(chosen) is None:
-            raise OutputError(_ambiguous(chosen, output))
-        return _only_element(chosen)
-    return chosen
+    if not is_container(chosen):
+        return chosen
+    only = None if output is None else _only_element(chosen)
+    if only is None:
+        raise OutputError(_ambiguous(chosen, output))
+    return only
 
 
 def is_container(value: Any) -> bool:
-    """Tell whether `value` holds several values instead of being one."""
+    """Check whether `value` holds several values instead of being one."""
     if isinstance(value, (torch.Tensor, np.ndarray, str, bytes)):
         return False
     return isinstance(value, (Mapping, tuple, list)) or (
@@ -60,27 +60,23 @@ def iter_fields(value: Any) -> Iterator[tuple[str | int, Any]]:
         yield from enumerate(value)
 
 
-def describe_fields(value: Any) -> str:
-    """List the fields of a container with their shapes, for an error message."""
-    fields = [f"{name!r} {_describe(item)}" for name, item in iter_fields(value)]
-    return ", ".join(fields) if fields else "no fields"
+def _list_fields(value: Any) -> str:
+    fields = [f"{name!r} {_shape_or_type(item)}" for name, item in iter_fields(value)]
+    return ", ".join(fields) or "no fields"
 
 
-def _describe(value: Any) -> str:
+def _shape_or_type(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None:
         return str(tuple(shape))
-    if isinstance(value, (tuple, list)):
-        return f"({type(value).__name__} of {len(value)})"
-    return f"({type(value).__name__})"
+    length = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+    return f"({type(value).__name__}{length})"
 
 
 def _only_element(value: Any) -> Any:
-    """Give the element of a tuple or list of one, else None."""
-    if isinstance(value, (tuple, list)) and len(value) == 1:
-        element = value[0]
-        return None if is_container(element) else element
-    return None
+    """Return the element of a tuple or list of one, else None."""
+    is_single = isinstance(value, (tuple, list)) and len(value) == 1
+    return value[0] if is_single and not is_container(value[0]) else None
 
 
 def _default(value: Any) -> Any:
@@ -99,25 +95,23 @@ def _default(value: Any) -> Any:
 def _named(value: Any, output: str | int) -> Any:
     if is_container(value):
         fields = dict(iter_fields(value))
-        if output in fields and fields[output] is not None:
-            return fields[output]
-        if isinstance(output, int) and not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):  # by position too, from either end
             items = list(fields.values())
-            if -len(items) <= output < len(items) and items[output] is not None:
-                return items[output]
-        what = f"a {type(value).__name__} with the fields {describe_fields(value)}"
+            fields |= {**dict(enumerate(items)), **dict(enumerate(items, -len(items)))}
+        if fields.get(output) is not None:
+            return fields[output]
+        what = f"a {type(value).__name__} with the fields {_list_fields(value)}"
     elif isinstance(output, str) and not isinstance(value, torch.Tensor):
         if hasattr(value, output):
             return getattr(value, output)
         what = f"a {type(value).__name__} without such an attribute"
     else:
         what = f"one value of shape {tuple(getattr(value, 'shape', ()))}"
+    hint = "" if is_container(value) else " Leave `output` at None to take it."
     msg = (
         f"`output` must name a field of what the model returned, got {output!r}. "
-        f"The model returned {what}."
+        f"The model returned {what}.{hint}"
     )
-    if not is_container(value):
-        msg += " Leave `output` at None to take it."
     raise OutputError(msg)
 
 
@@ -129,6 +123,6 @@ def _ambiguous(value: Any, output: Selector) -> str:
             "call torch.nn.utils.rnn.pad_packed_sequence first."
         )
     return (
-        f"{where} a {type(value).__name__} with the fields {describe_fields(value)}; "
+        f"{where} a {type(value).__name__} with the fields {_list_fields(value)}; "
         "choose one of them with `output`."
     )

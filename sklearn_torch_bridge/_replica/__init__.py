@@ -1,28 +1,24 @@
-"""A copy of a module that shares its storage; its layers, and vectors read off it.
+"""A copy of a module that shares its storage; its layers, and vectors of them.
 
 Hides how modules are copied without their weights, which cannot be and are borrowed,
-how weights reach a device, and how a forward pass is stopped after the last layer.
+how weights reach a device, and how a forward pass is ended after the last layer.
 """
 
-from sklearn_torch_bridge._replica._early_stop import (
-    Record,
-    are_plain_names,
-    check_layers,
-    taps,
-)
+from sklearn_torch_bridge._replica._early_stop import Record, taps
+from sklearn_torch_bridge._replica._layer_names import check_layers, literal_names
+from sklearn_torch_bridge._replica._layer_vectors import Reader, ReadError, Reading
 from sklearn_torch_bridge._replica._make_replica import replica
 from sklearn_torch_bridge._replica._module_copy import copy_module, is_state
-from sklearn_torch_bridge._replica._reader import Reader, ReadError, Reading
 
 __all__ = [
     "ReadError",
     "Reader",
     "Reading",
     "Record",
-    "are_plain_names",
     "check_layers",
     "copy_module",
     "is_state",
+    "literal_names",
     "replica",
     "taps",
 ]

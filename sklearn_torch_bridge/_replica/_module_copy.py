@@ -1,9 +1,9 @@
 """Copy a tree of modules without copying its weights.
 
-`copy.deepcopy` with a memo would do, but it takes 18 ms for the 120 modules of a
-small BERT, fails on what cannot be pickled, and copies all that hangs on a module (a
-tokenizer, a trainer with its data). Here every module gets its own flags, hooks,
-containers and small state objects; what is large or foreign is shared.
+`copy.deepcopy` takes 18 ms for the 120 modules of a small BERT, fails on what cannot be
+pickled, and copies all that hangs on a module (a tokenizer, a trainer with its data).
+Here every module gets its own flags, hooks, containers and small state objects; what is
+large or foreign is shared.
 """
 
 import copy
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._replica._script_copy import copy_script
+from sklearn_torch_bridge._torch_private import compiled_from, copy_script
 
 __all__ = ["NotCopyableError", "copy_module", "is_state"]
 
@@ -30,20 +30,18 @@ _REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - _REGISTRIES
 _ATOMS = frozenset({bool, int, float, str, type(None), torch.dtype, torch.device})
 _DICTS = (dict, OrderedDict, defaultdict, Counter)
-_LISTS = (list, deque)
+_CONTAINERS = (*_DICTS, list, deque)
 _FROZEN = (tuple, set, frozenset)
-_HOW_TO_COPY = (
+_GRAPH = torch.fx.GraphModule
+_COPY_METHODS = (
     *("__new__", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__"),
     *("__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__"),
 )
-
-
-_GRAPH = torch.fx.GraphModule
-_PLAIN: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
+_ONLY_DICT: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 
 
 class NotCopyableError(Exception):
-    """A module refers to itself in a way that no copy could follow."""
+    """A module refers to itself in a way that a copy could not follow."""
 
 
 class _TooLargeError(Exception):
@@ -51,13 +49,11 @@ class _TooLargeError(Exception):
 
 
 def copy_module(module: nn.Module, copy_tensor: CopyTensor) -> nn.Module:
-    """Copy the tree of `module`; `copy_tensor` makes its parameters and buffers.
+    """Copy the tree of `module`; `copy_tensor` copies its parameters and buffers.
 
-    Each tensor is asked for once, so that tied weights stay tied. The cost is about
-    20 microseconds a module.
-
-    Raises `NotCopyableError` for compiled modules, and for those with a function or a
-    hook that closes over a part of them.
+    Each tensor is copied once, so that tied weights stay tied; about 20 microseconds a
+    module. `NotCopyableError` is raised for compiled modules, and for those with a
+    function or a hook that closes over a part of them.
     """
     copier = _Copier(copy_tensor)
     copier.add_tree(module)
@@ -67,7 +63,7 @@ def copy_module(module: nn.Module, copy_tensor: CopyTensor) -> nn.Module:
 
 
 class _Copier:
-    """One copy under way: what was copied, by the identity of the original."""
+    """One copy in progress; `memo` has what was copied, by id of the original."""
 
     def __init__(self, copy_tensor: CopyTensor) -> None:
         self.memo: dict[int, Any] = {}
@@ -82,13 +78,15 @@ class _Copier:
             self.memo[id(script)] = copy_script(script, self._copy_once)
             parts.remove(script)
         for part in parts:
-            _refuse_foreign_code(part)
-            if _is_plain_module(type(part)):  # now, for parts that point at it
+            if compiled_from(part) is not None:
+                msg = "a compiled module calls the module that it was made from"
+                raise NotCopyableError(msg)
+            if _is_copied_by_dict(type(part)):  # now, for parts that point at it
                 self.memo[id(part)] = object.__new__(type(part))
         for part in parts:
             self._add_tensors(part)
         for part in parts:
-            if _is_plain_module(type(part)):
+            if _is_copied_by_dict(type(part)):
                 self._fill(part)
             else:  # it knows best how to copy itself; its tensors and parts are known
                 self._remember_tensors(vars(part).copy().values())
@@ -112,14 +110,13 @@ class _Copier:
                 if tensor is not None:
                     self._copy_once(tensor)
 
-    def _copy_once(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _copy_once(self, tensor: torch.Tensor) -> Any:
         if id(tensor) not in self.memo:
             self.memo[id(tensor)] = self._copy_tensor(tensor)
-        own: torch.Tensor = self.memo[id(tensor)]
-        return own
+        return self.memo[id(tensor)]
 
     def _remember_tensors(self, values: Iterable[Any]) -> None:
-        """Copy tensors among plain attributes: deepcopy refuses those with a graph."""
+        """Copy tensors among the attributes: deepcopy refuses those with a graph."""
         for value in values:
             if isinstance(value, torch.Tensor):
                 self._copy(value)
@@ -129,7 +126,7 @@ class _Copier:
                 self._remember_tensors(value.copy().values())
 
     def _fill(self, part: nn.Module) -> None:
-        """Give the copy of a module its own ``__dict__``."""
+        """Fill the ``__dict__`` of the copy of a module."""
         state = vars(self.memo[id(part)])
         for name, value in vars(part).copy().items():
             if name in _REGISTRIES:
@@ -138,11 +135,9 @@ class _Copier:
                     for key, item in value.copy().items()
                 )
             elif name not in _OF_EVERY_MODULE:
-                if type(value) in _ATOMS:
-                    state[name] = value
-                else:
-                    state[name] = self._copy_attribute(value)
-            elif isinstance(value, dict):  # a register of hooks: the caller's, on ours
+                is_atom = type(value) in _ATOMS
+                state[name] = value if is_atom else self._copy_attribute(value)
+            elif isinstance(value, dict):  # hooks of the caller
                 state[name] = self._copy_hooks(name, value) if value else type(value)()
             elif isinstance(value, set):
                 state[name] = set(value)
@@ -178,16 +173,15 @@ class _Copier:
             self.add_tree(value)
         elif isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES:
             self.memo[id(value)] = value.copy()
-        elif type(value) in _DICTS or type(value) in _LISTS:
+        elif type(value) in _CONTAINERS:
             self._copy_filled(value)
         elif type(value) in _FROZEN:
             self._count(len(value))
-            items = value.copy() if isinstance(value, set) else value
-            self.memo[id(value)] = type(value)(map(self._copy, items))
+            self.memo[id(value)] = type(value)(map(self._copy, tuple(value)))
         elif callable(value):
             return self._copy_callable(value)
         elif is_state(value):
-            self._copy_object(value)
+            self._copy_filled(value)
         else:
             return value
         return self.memo[id(value)]
@@ -208,19 +202,13 @@ class _Copier:
         return value
 
     def _copy_filled(self, value: Any) -> None:
-        self._count(len(value))
-        result = copy.copy(value)
-        self.memo[id(value)] = result  # before its items, which may point back
-        keys = list(result) if isinstance(result, dict) else range(len(result))
-        for key in keys:
-            result[key] = self._copy(result[key])
-
-    def _copy_object(self, value: Any) -> None:
-        self._count(len(vars(value)))
-        result = copy.copy(value)
-        self.memo[id(value)] = result
-        for name, item in vars(result).copy().items():
-            vars(result)[name] = self._copy(item)
+        """Copy a container, or an object with its ``__dict__``, and what it holds."""
+        self._count(len(value if type(value) in _CONTAINERS else vars(value)))
+        own = copy.copy(value)
+        self.memo[id(value)] = own  # before its items, which may point back
+        items = own if type(own) in _CONTAINERS else vars(own)
+        for key in list(items) if isinstance(items, dict) else range(len(items)):
+            items[key] = self._copy(items[key])
 
     def _count(self, parts: int) -> None:
         self._parts_left -= parts
@@ -243,48 +231,36 @@ def _children_first(module: nn.Module) -> list[nn.Module]:
     return list(ordered.values())
 
 
-def _refuse_foreign_code(part: nn.Module) -> None:
-    if "_orig_mod" in part._modules:  # noqa: SLF001 - the mark of torch.compile
-        msg = "a compiled module calls the module that it was made from"
-        raise NotCopyableError(msg)
-
-
 def is_state(value: Any) -> bool:
-    """Tell objects that are nothing but what a forward may write to."""
+    """Check whether an object only holds state, which a forward may write to."""
     return type(value) is types.SimpleNamespace or (
-        hasattr(value, "__dict__") and _is_plain(type(value), object)
+        hasattr(value, "__dict__") and _is_only_dict(type(value), object)
     )
 
 
-def _is_plain_module(cls: type) -> bool:
-    """Tell modules that are their ``__dict__``.
-
-    So are graphs: `copy.deepcopy` would compile them anew, and here their code, a class
-    of its own for each, is shared.
-    """
-    return _is_plain(cls, _GRAPH if issubclass(cls, _GRAPH) else nn.Module)
+def _is_copied_by_dict(cls: type) -> bool:
+    """Check whether modules of a class are copied by copying their ``__dict__``."""
+    # Graphs are, each of a class of its own: `copy.deepcopy` would compile them anew.
+    return _is_only_dict(cls, _GRAPH if issubclass(cls, _GRAPH) else nn.Module)
 
 
 def _is_as_in(cls: type, base: type, name: str) -> bool:
-    """Tell whether a method is that of `base`, or one of torch's that comes to it.
-
-    Convolutions, attention and the like override ``__setstate__`` for old checkpoints,
-    to set what a living module has.
-    """
+    """Check whether a method is that of `base`, or one of torch's to that effect."""
     own = getattr(cls, name, None)
-    if own == getattr(base, name, None):
-        return True
-    home = getattr(own, "__module__", "")
-    return name == "__setstate__" and home.startswith("torch.nn.modules.")
+    # Convolutions and the like set for old checkpoints what a living module has.
+    home = getattr(own, "__module__", None) or ""
+    is_of_torch = name == "__setstate__" and home.startswith("torch.nn.modules.")
+    return is_of_torch or own == getattr(base, name, None)
 
 
-def _is_plain(cls: type, base: type) -> bool:
-    """Tell whether instances are their ``__dict__``, made and copied as `base` is."""
-    known = _PLAIN.get(cls)
+def _is_only_dict(cls: type, base: type) -> bool:
+    """Check whether instances are their ``__dict__``, made and copied as `base` is."""
+    known = _ONLY_DICT.get(cls)
     if known is None:
-        how = [name for name in _HOW_TO_COPY if name != "__new__" or base is not _GRAPH]
-        known = _PLAIN[cls] = (
-            all(_is_as_in(cls, base, name) for name in how)
+        # A graph has a `__new__` of its own.
+        methods = _COPY_METHODS[1:] if base is _GRAPH else _COPY_METHODS
+        known = _ONLY_DICT[cls] = (
+            all(_is_as_in(cls, base, name) for name in methods)
             and not hasattr(cls, "__del__")
             and not any(vars(parent).get("__slots__") for parent in cls.__mro__)
         )

@@ -73,16 +73,16 @@ CHANGES = {
 def test_a_change_is_noticed(change):
     module = Rich()
     snapshot = Snapshot(fresh(module), by_value=True)
-    assert snapshot.is_of(fresh(module))
+    assert snapshot.matches(fresh(module))
     change(module)
-    assert not snapshot.is_of(fresh(module))
+    assert not snapshot.matches(fresh(module))
 
 
 def test_another_forward_of_the_class_is_noticed(monkeypatch):
     module = Rich()
     snapshot = Snapshot(fresh(module), by_value=True)
     monkeypatch.setattr(Rich, "forward", lambda self, x: x)
-    assert not snapshot.is_of(fresh(module))
+    assert not snapshot.matches(fresh(module))
 
 
 def test_training_and_what_runs_do_count_for_nothing():
@@ -91,13 +91,13 @@ def test_training_and_what_runs_do_count_for_nothing():
     snapshot = Snapshot(own, by_value=True)
     own.train()(torch.ones(4, 3))  # writes to the buffers of this replica
     module.eval()
-    assert snapshot.is_of(fresh(module))
+    assert snapshot.matches(fresh(module))
 
 
 def test_weights_elsewhere_in_memory_are_compared_by_place():
     module = Rich()
     snapshot = Snapshot(fresh(module), by_value=False)
     module.linear.weight.data.add_(1)  # shared: what runs has it too
-    assert snapshot.is_of(fresh(module))
+    assert snapshot.matches(fresh(module))
     module.linear.weight.data = module.linear.weight.data.clone()
-    assert not snapshot.is_of(fresh(module))
+    assert not snapshot.matches(fresh(module))

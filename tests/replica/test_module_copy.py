@@ -9,31 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._replica._module_copy import NotCopyableError, copy_module
+from sklearn_torch_bridge._replica import copy_module, is_state
+from sklearn_torch_bridge._replica._module_copy import NotCopyableError
 from tests.tiny_models import Stateful, mlp
-
-FAST = [  # torch's own that are copied without `copy.deepcopy`
-    lambda: nn.Conv2d(3, 4, 3, padding_mode="circular"),
-    lambda: nn.ConvTranspose1d(3, 4, 3),
-    lambda: nn.BatchNorm2d(4),
-    lambda: nn.Softmax(dim=1),
-    lambda: nn.MultiheadAttention(8, 2),
-    lambda: nn.TransformerEncoderLayer(8, 2, 16),
-    lambda: nn.Embedding(5, 4),
-    lambda: nn.LayerNorm(4),
-]
-
-
-@pytest.mark.parametrize("make", FAST, ids=lambda make: type(make()).__name__)
-def test_modules_of_torch_are_copied_without_deepcopy(make, monkeypatch):
-    """It takes half a millisecond for each: 27 for a ResNet-50."""
-    module = make()
-    monkeypatch.setattr(copy, "deepcopy", None)
-    own = copy_module(module, shared)
-    assert type(own) is type(module)
-    assert vars(own).keys() == vars(module).keys()
-    for name, tensor in module.state_dict().items():
-        assert torch.equal(own.state_dict()[name], tensor)
 
 
 def shared(tensor):
@@ -88,14 +66,14 @@ def test_a_copy_computes_the_same_without_new_weights(name):
 def test_flags_hooks_and_containers_are_the_copys_own():
     module = Stateful()
     module.names = {"a": [1, 2], "b": defaultdict(list, c=[3])}
-    heard = []
-    module.register_forward_hook(lambda *_: heard.append("caller"))
+    recorded = []
+    module.register_forward_hook(lambda *_: recorded.append("caller"))
     copy = copy_module(module, shared).eval()
-    copy.register_forward_hook(lambda *_: heard.append("copy"))
+    copy.register_forward_hook(lambda *_: recorded.append("copy"))
     copy(torch.ones(2, 3))
     copy.names["a"].append(9)
     copy.names["b"]["c"].append(9)
-    assert heard == ["caller", "copy"]
+    assert recorded == ["caller", "copy"]
     assert module.training
     assert module.count == 0
     assert module.history == []
@@ -194,62 +172,6 @@ def test_partials_and_methods_among_the_attributes_follow_too():
     assert copy.partial.args == (copy,)
 
 
-ABOUT_SCRIPT = pytest.mark.filterwarnings(
-    # torch.jit is deprecated, and its users are still ours.
-    "ignore:.*torch.jit"
-)
-
-
-class Remembering(nn.Module):
-    """Assigns what it has seen, and counts in a buffer."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(2, 2)
-        self.norm = nn.BatchNorm1d(2)
-        self.register_buffer("count", torch.zeros(1))
-        self.last = torch.zeros(1)
-
-    def forward(self, x):
-        self.count += 1
-        self.last = x
-        return self.norm(self.linear(x))
-
-
-@ABOUT_SCRIPT
-@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside a module"])
-def test_a_scripted_module_is_copied_without_its_weights(inside):
-    script = torch.jit.script(Remembering()).train()
-    module = nn.Sequential(nn.Identity(), script) if inside else script
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    own = copy_module(module, shared).eval()
-    x = torch.ones(3, 2)
-    assert own(x).shape == (3, 2)
-    ours = own[1] if inside else own
-    assert ours.linear.weight.data_ptr() == script.linear.weight.data_ptr()
-    assert torch.equal(ours.last, x)
-    assert ours.count == 1
-    assert torch.equal(script.last, torch.zeros(1))
-    assert all(part.training for part in module.modules())
-    assert not any(part.training for part in own.modules())
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, before[name])
-
-
-@ABOUT_SCRIPT
-def test_weights_that_a_scripted_module_shares_are_copied_once():
-    module = Remembering()
-    script = torch.jit.script(module)
-    made = []
-
-    def copied(tensor):
-        made.append(tensor)
-        return tensor.clone()
-
-    copy_module(nn.ModuleList([script, script.linear]), copied)
-    assert len(made) == len({id(tensor) for tensor in made})
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -269,3 +191,57 @@ def test_a_function_of_the_outside_is_no_hindrance():
     module.register_forward_hook(lambda *_: values.append(1))
     module.scale = lambda x: x * len(values)
     assert copy_module(module, shared).scale is module.scale
+
+
+FAST = [  # torch's own that are copied without `copy.deepcopy`
+    lambda: nn.Conv2d(3, 4, 3, padding_mode="circular"),
+    lambda: nn.ConvTranspose1d(3, 4, 3),
+    lambda: nn.BatchNorm2d(4),
+    lambda: nn.Softmax(dim=1),
+    lambda: nn.MultiheadAttention(8, 2),
+    lambda: nn.TransformerEncoderLayer(8, 2, 16),
+    lambda: nn.Embedding(5, 4),
+    lambda: nn.LayerNorm(4),
+]
+
+
+@pytest.mark.parametrize("make", FAST, ids=lambda make: type(make()).__name__)
+def test_modules_of_torch_are_copied_without_deepcopy(make, monkeypatch):
+    """It takes half a millisecond for each: 27 for a ResNet-50."""
+    module = make()
+    monkeypatch.setattr(copy, "deepcopy", None)
+    own = copy_module(module, shared)
+    assert type(own) is type(module)
+    assert vars(own).keys() == vars(module).keys()
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(own.state_dict()[name], tensor)
+
+
+class Settings:
+    """Holds what a forward may write to."""
+
+
+class Locked:
+    """Takes care of its own copies."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (types.SimpleNamespace(a=1), True),
+        (Settings(), True),
+        (Locked(), False),
+        (Slotted(), False),
+        (threading.Lock(), False),
+    ],
+    ids=["namespace", "settings", "with its own copy", "with slots", "lock"],
+)
+def test_state_is_what_has_a_dict_and_no_way_of_its_own(value, expected):
+    assert is_state(value) is expected

@@ -1,4 +1,4 @@
-"""Read vectors off a forward pass, while it is under way."""
+"""One vector for each row of what layers return, taken during the forward pass."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ _TWO_AXES = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read off each forward pass: one layer ("" is the model's output)."""
+    """What to take of each forward pass: a layer ("" is the model's output), pooled."""
 
     layer: str = ""
     output: Selector = None
@@ -24,42 +24,40 @@ class Reading:
     needs_vector: bool = False
 
 
+@dataclass(eq=False)
 class ReadError(Exception):
-    """Carries our own error, in reading a layer, through the model's forward."""
+    """Carries an error of ours, in reading a layer, through the model's forward."""
 
-    def __init__(self, reason: Exception, layer: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.layer = layer
+    reason: Exception
+    layer: str
 
 
 class Reader:
-    """Turns what the layers return into one vector a row, as it comes.
+    """Reduces what layers return to one vector a row, as soon as they return.
 
     Pooling at once keeps memory small, and keeps values from a later layer that works
     in place.
     """
 
     def __init__(self, readings: tuple[Reading, ...]) -> None:
-        self._readings = readings
-        self._places = range(len(readings))
+        self._indices = range(len(readings))
         self._of_layer: dict[str, list[tuple[int, Reading]]] = {}
-        for place, reading in enumerate(readings):
-            self._of_layer.setdefault(reading.layer, []).append((place, reading))
-        (first, *others) = readings
-        # Where every pooling we have a name for would hand on a vector as it is.
-        by_name = first.pool is None or first.pool in POOLINGS.values()
-        self._takes_vectors = by_name and first.output is None and not others
+        for index, reading in enumerate(readings):
+            self._of_layer.setdefault(reading.layer, []).append((index, reading))
+        first = readings[0]
+        # Every pooling that has a name returns vectors as they are.
+        has_name = first.pool is None or first.pool in POOLINGS.values()
+        self._takes_vectors = has_name and first.output is None and len(readings) == 1
         self.begin(None, 0)
 
     def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
-        """Expect the values of one batch, and none of another."""
+        """Begin a batch, and drop what is left of another."""
         self._found: dict[int, torch.Tensor] = {}
         self._mask = mask
         self._n_rows = n_rows
 
     def read(self, layer: str, value: Any) -> None:
-        """Take what `layer` returned; "" is the model's output."""
+        """Keep the vectors of what `layer` returned; "" is the model's output."""
         if (
             self._takes_vectors
             and type(value) is torch.Tensor
@@ -69,19 +67,18 @@ class Reader:
         ):
             self._found[0] = value
             return
-        for place, reading in self._of_layer[layer]:
+        for index, reading in self._of_layer[layer]:
             try:
-                self._found[place] = self._read(reading, value)
+                self._found[index] = self._read(reading, value)
             except Exception as error:
                 raise ReadError(error, layer) from error
 
     def take(self, n_rows: int) -> list[torch.Tensor]:
-        """Hand over what was read of the first rows, in the order asked for."""
+        """Return the vectors of the first rows, in the order of the readings."""
         found, self._found, self._mask = self._found, {}, None
-        pieces = [*map(found.__getitem__, self._places)]
-        if self._n_rows == n_rows:
-            return pieces
-        return [piece[:n_rows] for piece in pieces]
+        pieces = [*map(found.__getitem__, self._indices)]
+        is_whole = self._n_rows == n_rows
+        return pieces if is_whole else [piece[:n_rows] for piece in pieces]
 
     def _read(self, reading: Reading, value: Any) -> torch.Tensor:
         hidden = select_output(value, reading.output)
@@ -90,18 +87,18 @@ class Reader:
         if hidden.is_nested:
             hidden, mask = _padded(hidden)
         pooled = hidden if reading.pool is None else reading.pool(hidden, mask)
-        if type(pooled) is not torch.Tensor:
-            _check_tensor(pooled)
+        _check_tensor(pooled)
         if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
             pooled = self._check_rows(pooled, hidden, reading)
-        if len(self._readings) > 1 and _shares_memory(pooled, hidden):
-            return pooled.clone()  # a later layer may work in place
+        if len(self._indices) > 1:  # a later layer may work in place
+            ours, theirs = pooled.untyped_storage(), hidden.untyped_storage()
+            return pooled.clone() if ours.data_ptr() == theirs.data_ptr() else pooled
         return pooled
 
     def _check_rows(
         self, pooled: torch.Tensor, hidden: torch.Tensor, reading: Reading
     ) -> torch.Tensor:
-        """Make numbers a column; refuse what is not one vector per row."""
+        """Return numbers as a column; refuse what is not one vector per row."""
         if pooled.ndim == 0 or pooled.shape[0] != self._n_rows:
             msg = (
                 f"the model must return one result per row, got shape "
@@ -131,18 +128,8 @@ def _check_tensor(value: Any) -> None:
 
 
 def _padded(nested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give rows of several lengths as one tensor, with the mask of what is real.
-
-    Inside `torch.nn.TransformerEncoder` rows with padding are such tensors.
-    """
-    rows = nested.unbind()
-    lengths = torch.tensor([len(row) for row in rows], device=nested.device)
-    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-    return padded, torch.arange(padded.shape[1], device=nested.device) < lengths[
-        :, None
-    ]
-
-
-def _shares_memory(one: torch.Tensor, other: torch.Tensor) -> bool:
-    ours, theirs = one.untyped_storage(), other.untyped_storage()
-    return ours.data_ptr() == theirs.data_ptr()
+    """Pad nested rows, as of `torch.nn.TransformerEncoder`; return their mask too."""
+    rows = list(nested.unbind())
+    lengths = torch.tensor([[len(row)] for row in rows], device=nested.device)
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return padded, torch.arange(padded.shape[1], device=nested.device) < lengths
