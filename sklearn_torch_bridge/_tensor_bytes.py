@@ -1,9 +1,10 @@
-"""The bytes of a tensor, and a quick sum of them that tells when they change."""
+"""The bytes of tensors and arrays, and checksums and digests of them."""
 
 import ctypes
 import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,47 +12,67 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Bytes",
-    "Contents",
+    "Checksum",
     "Memory",
-    "contents",
+    "array_bytes",
     "fresh",
-    "memory_of",
-    "with_bytes",
+    "new_hash",
+    "storage_bytes",
+    "tensor_bytes",
+    "tensor_checksum",
 ]
 
-Contents = tuple[torch.Size, torch.dtype, bytes]
+Bytes = NDArray[np.uint8]
+Checksum = tuple[torch.Size, torch.dtype, bytes]
+Memory = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
 
 # Words of 8 bytes: those of a line, whose number is odd so that a change of all signs
 # shows in its sum; and those of a block, which stays in the cache for a second sum.
 _LINE, _BLOCK = 509, 64 * 509
 
-_T = TypeVar("_T")
+new_hash = partial(hashlib.blake2b, digest_size=32)
+"""Start a digest of 32 bytes, of the bytes given if any."""
 
 
-def with_bytes(tensor: torch.Tensor, use: Callable[[Any], _T]) -> _T:
-    """Call `use` with the values of a strided CPU tensor, in C order, as one buffer.
+def tensor_bytes(tensor: torch.Tensor) -> Bytes:
+    """Return the values of a strided CPU tensor in C order: a view where it is dense.
 
-    The buffer is the tensor's own memory where that is dense, and lives as long as
-    the call. Not through NumPy, which would lock the storage's size.
+    Not through `Tensor.numpy`, which would lock the storage's size for good.
     """
     dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    n_bytes = dense.numel() * dense.element_size()
-    if not n_bytes:
-        return use(b"")
-    return use((ctypes.c_ubyte * n_bytes).from_address(dense.data_ptr()))
+    return _view(dense.data_ptr(), dense.nbytes, dense)
 
 
-def contents(tensor: torch.Tensor) -> Contents:
-    """Sum up values by a checksum: version counters miss `p.data` and fused steps.
+def storage_bytes(storage: torch.UntypedStorage, start: int, n_bytes: int) -> Bytes:
+    """Return a view of some of a storage on the CPU."""
+    return _view(storage.data_ptr() + start, n_bytes, storage)
+
+
+def _view(address: int, n_bytes: int, owner: Any) -> Bytes:
+    if not n_bytes:  # there may be no address
+        return np.empty(0, np.uint8)
+    memory: Any = (ctypes.c_ubyte * n_bytes).from_address(address)
+    memory.owner = owner  # as long as the array lives
+    return np.frombuffer(memory, np.uint8)
+
+
+def array_bytes(array: NDArray[Any]) -> Bytes:
+    """Return the memory of an array in C order: a view where it is contiguous.
+
+    >>> array_bytes(np.array([[1, 2]], ">i2"))
+    array([0, 1, 0, 2], dtype=uint8)
+    """
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def tensor_checksum(tensor: torch.Tensor) -> Checksum:
+    """Compute a checksum of values: version counters miss `p.data` and fused steps.
 
     About 6 ms for 90 MB, a third of a CRC's time. The bytes lie in lines: their sums
     are taken, and those of the columns. A change of up to three words, or of any number
     in one line, is always seen; others are missed if they leave all of the sums alike.
     """
-    return tensor.shape, tensor.dtype, with_bytes(tensor, _sums)
-
-
-def _sums(memory: Any) -> bytes:
+    memory = tensor_bytes(tensor)
     n_words = len(memory) // 8 // _LINE * _LINE
     words = np.frombuffer(memory, np.uint64, n_words)
     lines = np.empty(n_words // _LINE, np.uint64)
@@ -63,26 +84,10 @@ def _sums(memory: Any) -> bytes:
         columns += np.add.reduce(block, axis=0)
     digest = hashlib.blake2b(lines.tobytes(), digest_size=16)
     digest.update(columns.tobytes())
-    digest.update(memoryview(memory).cast("B")[n_words * 8 :])
-    return digest.digest()
-
-
-Bytes = NDArray[np.uint8]
-
-
-def memory_of(storage: torch.UntypedStorage, start: int, n_bytes: int) -> Bytes:
-    """Give a view of some of a storage on the CPU.
-
-    `Tensor.numpy` would forbid its owner to resize the storage, for good.
-    """
-    memory: Any = (ctypes.c_ubyte * n_bytes).from_address(storage.data_ptr() + start)
-    memory.storage = storage  # as long as the array lives
-    return np.frombuffer(memory, np.uint8)
-
-
-Memory = Callable[[tuple[int, ...], np.dtype[Any]], torch.Tensor]
+    digest.update(memory[n_words * 8 :].data)
+    return tensor.shape, tensor.dtype, digest.digest()
 
 
 def fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
-    """Give a CPU tensor in memory that NumPy allocates, which has huge pages."""
+    """Return a CPU tensor in memory that NumPy allocates, which has huge pages."""
     return torch.from_numpy(np.empty(shape, dtype))

@@ -1,14 +1,29 @@
-"""Aliases and Protocols used in signatures."""
+"""Aliases and Protocols used in signatures; which dtypes are numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Feed", "Indices", "Inputs", "Pool", "Preprocess", "Rows", "Selector"]
+__all__ = [
+    "NUMERIC_KINDS",
+    "REAL_KINDS",
+    "Indices",
+    "Inputs",
+    "Pool",
+    "Preprocess",
+    "Rows",
+    "Selector",
+]
+
+REAL_KINDS = "biuf"
+"""Kinds of NumPy dtypes: booleans, integers and floats."""
+
+NUMERIC_KINDS = "biufc"
+"""The same, and complex numbers."""
 
 Indices = NDArray[np.intp]
 """Positions of rows."""
@@ -28,29 +43,8 @@ Selector = str | int | None
 
 @dataclass(slots=True)
 class Inputs:
-    """Hold what one call of a model takes, and which of its tokens are real."""
+    """What one call of a model takes, and which of its tokens are real."""
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     mask: torch.Tensor | None = None
-
-
-class Feed(Protocol):
-    """Give rows in any order, ready for a model."""
-
-    even: bool
-    """Whether only rows of one length may share a batch."""
-
-    @property
-    def lengths(self) -> NDArray[np.int64] | None:
-        """Count the tokens of each row, where rows differ: they decide the order."""
-
-    @property
-    def row_size(self) -> int | None:
-        """Count the values of a row, where all have as many."""
-
-    def __len__(self) -> int:
-        """Count the rows."""
-
-    def batch(self, rows: Rows) -> Inputs:
-        """Prepare these rows, on the CPU; a model that may write gets its own copy."""

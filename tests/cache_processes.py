@@ -1,4 +1,4 @@
-"""Processes that share a cache, or are killed with it open; run by test_cache_faults.
+"""Processes that share a cache or are killed with it open, and how tests run them.
 
 A script of its own, since a test run has threads that a fork would lose. Called with
 the name of a function and its arguments, each of which asserts what must hold.
@@ -10,6 +10,7 @@ import random
 import resource
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import traceback
@@ -27,9 +28,21 @@ if __name__ == "__main__":
     sys.modules[package.__name__] = package
 
 from sklearn_torch_bridge._errors import CacheError, CacheWarning
-from sklearn_torch_bridge.cache import EmbeddingCache, _pool
+from sklearn_torch_bridge.cache import EmbeddingCache, _connection_pool
 
 BATCH = 16
+
+
+def run_script(*arguments, prefix=()):
+    """Run a function of this file in a process, and show what it said if it fails."""
+    run = subprocess.run(
+        [*prefix, sys.executable, __file__, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def fork(work, *args):
@@ -285,7 +298,7 @@ def fork_in_the_midst(folder):
 
 def fork_in_use(folder):
     """A fork in a signal handler, of all places, while a connection is lent."""
-    _pool._FORK_SECONDS = 0.01
+    _connection_pool._FORK_SECONDS = 0.01
     cache = EmbeddingCache(Path(folder) / "a.db")
     put(cache, [1])
     with cache._store._connection(create=False) as connection:

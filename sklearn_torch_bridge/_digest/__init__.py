@@ -1,21 +1,27 @@
-"""Bytes that identify a row, and a model with its settings.
+"""Digests of values, rows and files: bytes that identify them, and the keys of a cache.
 
-Two things have one digest only if they are the same: that is the promise of the
-cache. So what cannot be identified is an error, and where in doubt (another order in
-a dict, a docstring) digests differ, at the cost of computing once more.
+Two things have the same digest only if they are the same: the cache relies on it. So
+what cannot be identified is an error, and in case of doubt (another order in a dict, a
+docstring) digests differ, at the cost of computing a row once more.
 
-What no code shows is not seen: the files, the network and the clock that a function
-reads, names that it computes, and what was patched inside a library other than the
-methods of its classes.
+Hides how values of each kind are turned into bytes: functions by their bytecode and
+what it refers to, modules, tensors, objects as pickle sees them. What no code shows is
+not seen: files, network and clock that a function reads, names that it computes, and
+what was patched inside a library other than the methods of its classes.
 """
 
+from sklearn_torch_bridge._digest._digest_value import digest
 from sklearn_torch_bridge._digest._file_digests import fingerprint_files
-from sklearn_torch_bridge._digest._row_keys import row_keys, rows_digest
-from sklearn_torch_bridge._digest._values import digest
+from sklearn_torch_bridge._digest._row_keys import (
+    cache_keys,
+    content_digests,
+    rows_digest,
+)
 
 __all__ = [
+    "cache_keys",
+    "content_digests",
     "digest",
     "fingerprint_files",
-    "row_keys",
     "rows_digest",
 ]

@@ -1,9 +1,9 @@
-"""Any value as one unambiguous stream of bytes, hashed as it is written.
+"""Write any value as one unambiguous stream of bytes, which is hashed.
 
-Every value is its kind, the length of its content and its content, so that no two
-streams are equal that mean different values. A value that was written before is
-written as its number: cycles end, and what is shared is told from what is equal. Of
-what other threads may change meanwhile, a copy is written.
+Every value is written as its kind, the length of its content and its content, so that
+different values have different streams. What was written before is written as its
+number: so cycles end, and shared values differ from equal ones. Of what other threads
+may change, a copy is written.
 """
 
 import hashlib
@@ -11,12 +11,14 @@ import re
 import reprlib
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import EllipsisType, NoneType, NotImplementedType
 from typing import Any
 
 import torch
 
 from sklearn_torch_bridge._errors import FingerprintError
+from sklearn_torch_bridge._tensor_bytes import new_hash
 
 __all__ = ["ATOMS", "CACHE_KEY", "Encoder", "Writer"]
 
@@ -24,70 +26,59 @@ CACHE_KEY = (
     "Give `cache_key`, a str that you change whenever this would change the result."
 )
 
-Writer = Callable[["Encoder", Any], None]
-"""Writes one value of a kind that it knows."""
+Writer = Callable[["Encoder", Any], object]
+"""Writes one value of a certain kind."""
 
 
-def _of_text(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _of_name(value: object) -> bytes:
-    return str(value).encode()
+def _to_bytes(value: object) -> bytes:
+    return str(value).encode("utf-8", "surrogatepass")
 
 
 ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     NoneType: (b"none", lambda _: b""),
     EllipsisType: (b"ellipsis", lambda _: b""),
     NotImplementedType: (b"notimplemented", lambda _: b""),
-    bool: (b"bool", _of_name),
+    bool: (b"bool", _to_bytes),
     int: (b"int", lambda value: b"%x" % value),
     float: (b"float", struct.Struct("<d").pack),
     complex: (b"complex", lambda value: struct.pack("<dd", value.real, value.imag)),
-    str: (b"str", _of_text),
+    str: (b"str", _to_bytes),
     bytes: (b"bytes", bytes),
     bytearray: (b"bytearray", bytes),
-    torch.dtype: (b"torchdtype", _of_name),
-    torch.device: (b"device", _of_name),
-    torch.layout: (b"layout", _of_name),
-    torch.memory_format: (b"memoryformat", _of_name),
+    torch.dtype: (b"torchdtype", _to_bytes),
+    torch.device: (b"device", _to_bytes),
+    torch.layout: (b"layout", _to_bytes),
+    torch.memory_format: (b"memoryformat", _to_bytes),
 }
-# Immutable, and shared as the compiler or a cache likes.
+# Immutable: whether two are one object depends on the compiler or a cache.
 _BY_VALUE = frozenset({tuple, frozenset, range, slice, re.Pattern, torch.Size})
 
 
+@dataclass(kw_only=True, eq=False)
 class Encoder:
-    """One stream: what was written to it, and the way to what is being written.
+    """One stream of bytes, and the path to the value that is being written.
 
-    `writer_of` gives the writer of any value that is no atom and no plain container.
-    `name` is what the user calls the value, and `advice` what errors end with. With
-    `lenient`, what nothing can identify counts by its type and place alone, where it
-    otherwise is an error.
+    `writer_of` returns the writer of a value that is no atom and no built-in container.
+    Errors call the value `name` and end with `advice`; if `lenient`, what cannot be
+    identified counts by its type and place alone instead.
     """
 
-    def __init__(
-        self,
-        writer_of: Callable[[Any], Writer],
-        *,
-        name: str,
-        advice: str,
-        lenient: bool,
-    ) -> None:
-        self._name = name
-        self._advice = advice
-        self._writer_of = writer_of
-        self._lenient = lenient
-        self._hash = hashlib.blake2b(digest_size=32)
-        self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []  # an identity is free again when its object dies
-        self._path: list[tuple[str, object]] = []
+    writer_of: Callable[[Any], Writer]
+    name: str
+    advice: str
+    lenient: bool
+    _hash: hashlib.blake2b = field(default_factory=new_hash, init=False)
+    _numbers: dict[int, int] = field(default_factory=dict, init=False)
+    # Else another object may get the same `id`.
+    _alive: list[Any] = field(default_factory=list, init=False)
+    _path: list[tuple[str, object]] = field(default_factory=list, init=False)
 
     def digest(self) -> bytes:
-        """Sum up what was written."""
+        """Return the digest of what was written."""
         return self._hash.digest()
 
     def put(self, kind: bytes, content: Any = b"") -> None:
-        """Write one piece of bytes under the name of its kind, which is letters."""
+        """Write bytes after the name of their kind, which consists of letters."""
         self._hash.update(b"%b%d:" % (kind, len(content)))
         self._hash.update(content)
 
@@ -109,18 +100,18 @@ class Encoder:
             self._add_new(value)
 
     def add_part(self, value: Any, role: str, name: object) -> None:
-        """Write a part of a value; errors call it by its role and name."""
+        """Write a part of a value, which errors call by its role and name."""
         self._path.append((role, name))
         self.add(value)
-        self._path.pop()  # not when it raises: then the error has named the place
+        self._path.pop()  # not after an error, whose message has named the place
 
     def add_instead(self, value: Any, original: Any) -> None:
-        """Write what `value` merely wraps, as if it had come itself."""
+        """Write `original` in place of `value`, which only wraps it."""
         del self._numbers[id(value)]
         self.add(original)
 
     def add_named(self, values: Mapping[str, Any], role: str) -> None:
-        """Write named values, whose order says nothing."""
+        """Write named values, whose order does not matter."""
         parts = dict(values)
         self.put(b"named", b"%d" % len(parts))
         for name in sorted(parts, key=str):
@@ -128,16 +119,16 @@ class Encoder:
             self.add_part(parts[name], role, name)
 
     def refuse(self, value: Any, what: str, cause: Exception | None = None) -> None:
-        """Say that nothing can identify `value`, or pass over it."""
+        """Raise FingerprintError for `value`, or if `lenient` write its type."""
         cls = type(value)
-        if self._lenient:
-            self.put(b"unknown", _of_text(f"{cls.__module__}.{cls.__qualname__}"))
+        if self.lenient:
+            self.put(b"unknown", _to_bytes(f"{cls.__module__}.{cls.__qualname__}"))
             return
         steps = reversed(self._path)
         place = " of ".join(f"{role} {reprlib.repr(name)}" for role, name in steps)
         msg = (
-            f"{self._name} cannot be fingerprinted: {place or 'it'} is {what} "
-            f"({cls.__module__}.{cls.__qualname__}). {self._advice}"
+            f"{self.name} cannot be fingerprinted: {place or 'it'} is {what} "
+            f"({cls.__module__}.{cls.__qualname__}). {self.advice}"
         )
         raise FingerprintError(msg) from cause
 
@@ -155,13 +146,12 @@ class Encoder:
                 self.add_part(key, "key", key)
                 self.add_part(item, "value at", key)
         elif cls is set or cls is frozenset:
-            self.put(
-                cls.__name__.encode(), b"".join(sorted(map(self._alone, value.copy())))
-            )
+            items_alone = sorted(map(self._digest_alone, value.copy()))
+            self.put(cls.__name__.encode(), b"".join(items_alone))
         else:
-            self._writer_of(value)(self, value)
+            self.writer_of(value)(self, value)
 
-    def _alone(self, item: Any) -> bytes:
+    def _digest_alone(self, item: Any) -> bytes:
         """Digest an item of a set as if it came first: sets have no order."""
         if type(item) in ATOMS:
             kind, content_of = ATOMS[type(item)]

@@ -1,6 +1,11 @@
-"""One key a row: what a row holds decides, never where it stands."""
+"""The cache key of a row: a digest of what it holds, then of that and a fingerprint.
+
+What a row holds decides, never where it stands. The fingerprint is that of the model
+and of all settings.
+"""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
@@ -11,16 +16,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sklearn_torch_bridge._convert import plain
-from sklearn_torch_bridge._digest._array_bytes import array_bytes, dtype_name
+from sklearn_torch_bridge._convert import unwrap
+from sklearn_torch_bridge._digest._digest_value import digest
 from sklearn_torch_bridge._digest._encoder import ATOMS
-from sklearn_torch_bridge._digest._values import digest
+from sklearn_torch_bridge._digest._tensors_and_arrays import dtype_name, portable_bytes
 from sklearn_torch_bridge._errors import FingerprintError
-from sklearn_torch_bridge._tensor_bytes import with_bytes
+from sklearn_torch_bridge._tensor_bytes import Bytes, new_hash, tensor_bytes
 
-__all__ = ["row_keys", "rows_digest"]
+__all__ = ["cache_keys", "content_digests", "rows_digest"]
 
-_KEY_BYTES = 16
+_new_row_hash = partial(hashlib.blake2b, digest_size=16)
 _CHUNK_BYTES = 4 << 20  # of strided, memory-mapped or device memory, copied at once
 _ADVICE = (
     "With `cache`, rows must be arrays, tensors, str, bytes, numbers, images, paths, "
@@ -32,104 +37,85 @@ _ORIENTATION = 0x0112  # of Exif: which side of an image is up
 _Update: TypeAlias = Callable[[Any], None]
 
 
-def row_keys(rows: Any, fingerprint: bytes) -> list[bytes]:
-    """Give 16 bytes for each row, which no other row has under this fingerprint.
+def cache_keys(contents: Iterable[bytes], fingerprint: bytes) -> list[bytes]:
+    """Return 16 bytes for each of `contents` that no other row and fingerprint have.
 
-    `rows` is an array or a tensor, whose first axis it is, or a sequence: of str,
-    arrays and tensors of any shapes, bytes, numbers, None, images of Pillow, paths
+    >>> contents = content_digests(["a", "b"])
+    >>> len({*cache_keys(contents, b"model 1"), *cache_keys(contents, b"model 2")})
+    4
+    """
+    return _hash_each(contents, _new_row_hash(key=fingerprint))
+
+
+def content_digests(rows: Any) -> list[bytes]:
+    """Return 16 bytes for what each row holds, which no other row has.
+
+    `rows` is an array, a tensor or a sparse matrix (the same digests for equal rows),
+    or a sequence of arrays, tensors, str, bytes, numbers, None, images of Pillow, paths
     (the file's content counts, not its name), lists, tuples and dicts of these, and
-    objects that `digest` can identify. A tensor or a sparse matrix has the keys of the
-    equal array.
+    objects that `digest` can identify; others raise `FingerprintError`.
 
-    Raises `FingerprintError`, a `TypeError`, for a row that nothing can identify.
-
-    >>> ones, mixed = row_keys(np.ones((2, 3)), b"f"), row_keys([None, "1", 1], b"f")
+    >>> ones, mixed = content_digests(np.ones((2, 3))), content_digests([None, "1", 1])
     >>> ones[0] == ones[1], len(set(mixed))
     (True, 3)
     """
-    return list(_iter_keys(rows, fingerprint))
+    return list(_iter_digests(rows))
 
 
-def rows_digest(rows: Any, fingerprint: bytes = b"") -> bytes:
-    """Sum up all rows, in their order, in 32 bytes."""
-    whole = hashlib.blake2b(digest_size=32, key=fingerprint)
-    for key in _iter_keys(rows, fingerprint):
-        whole.update(key)
+def rows_digest(rows: Any) -> bytes:
+    """Return 32 bytes for all rows, in their order."""
+    whole = new_hash()
+    for content in _iter_digests(rows):
+        whole.update(content)
     return whole.digest()
 
 
-def _iter_keys(rows: Any, fingerprint: bytes) -> Iterator[bytes]:
+def _iter_digests(rows: Any) -> Iterator[bytes]:
     """Choose how the rows are hashed by what they are."""
-    start = hashlib.blake2b(digest_size=_KEY_BYTES, key=fingerprint)
     if isinstance(rows, (np.ndarray, torch.Tensor)) and not rows.ndim:
         msg = "`X` must have rows, got an array without axes."
         raise TypeError(msg)
     if isinstance(rows, torch.Tensor):
-        return _tensor_keys(rows, start)
+        return _array_digests(rows, _tensor_values)
     if issparse(rows):
-        return _sparse_keys(rows, start)
+        return _array_digests(rows, lambda part: portable_bytes(part.toarray()))
     if type(rows) in _ARRAYS and not (rows.dtype.hasobject or rows.dtype.kind == "U"):
-        return _array_keys(rows, start)
-    whole = isinstance(rows, (str, bytes, set, frozenset, Mapping)) or hasattr(
-        rows, "columns"
-    )
-    if whole or not isinstance(rows, Sized):
+        return _array_digests(rows, portable_bytes)
+    whole = isinstance(rows, (str, bytes, set, frozenset, Mapping))
+    if whole or hasattr(rows, "columns") or not isinstance(rows, Sized):
         msg = f"`X` must be a sequence with one entry a row, got {type(rows).__name__}."
         raise TypeError(msg)
     sequence: Any = rows
     by_place = (sequence[place] for place in range(len(rows)))  # a Dataset has no more
-    return _sequence_keys(rows if isinstance(rows, Iterable) else by_place, start)
+    return _sequence_digests(rows if isinstance(rows, Iterable) else by_place)
 
 
-def _array_keys(array: NDArray[Any], start: Any) -> Iterator[bytes]:
-    """Hash the rows of an array, some megabytes at a time."""
-    name, shape = dtype_name(array.dtype), array.shape[1:]
-    row_bytes = array.itemsize * int(np.prod(shape))
-    base = start.copy()
-    base.update(_array_head(name, shape, row_bytes))
-    for part in _cut(len(array), row_bytes):
-        yield from _hash_each(row_bytes, part, base, array_bytes(array[part]))
-
-
-def _tensor_keys(tensor: torch.Tensor, start: Any) -> Iterator[bytes]:
-    """Hash the rows of a tensor, wherever it is, some megabytes at a time."""
-    shape = tuple(tensor.shape[1:])
-    row_bytes = tensor.element_size() * int(np.prod(shape))
-    for part in _cut(len(tensor), row_bytes):
-        values = plain(tensor[part])
-        row_bytes = values.nbytes // max(len(values), 1)  # more, where it was packed
-        base = start.copy()
-        base.update(_array_head(_torch_name(tensor), shape, row_bytes))
-        yield from with_bytes(values, partial(_hash_each, row_bytes, part, base))
-
-
-def _sparse_keys(matrix: Any, start: Any) -> Iterator[bytes]:
-    """Hash the rows of a sparse matrix as those of the equal array."""
-    n_rows, n_columns = matrix.shape
-    for part in _cut(n_rows, n_columns * matrix.dtype.itemsize):
-        yield from _array_keys(matrix[part].toarray(), start)
-
-
-def _cut(n_rows: int, row_bytes: int) -> Iterator[slice]:
+def _array_digests(rows: Any, to_bytes: Callable[[Any], Bytes]) -> Iterator[bytes]:
+    """Hash the rows of an array, a tensor or a matrix, some megabytes at a time."""
+    row_bytes = rows.dtype.itemsize * math.prod(rows.shape[1:])
     step = max(1, _CHUNK_BYTES // max(1, row_bytes))
-    for first in range(0, n_rows, step):
-        yield slice(first, min(first + step, n_rows))
+    for first in range(0, rows.shape[0], step):
+        part = rows[first : first + step]
+        memory, n_rows = to_bytes(part).data, part.shape[0]
+        n_bytes = len(memory) // n_rows
+        start = _new_row_hash(_array_head(rows.dtype, rows.shape[1:], n_bytes))
+        cuts = (memory[row * n_bytes : (row + 1) * n_bytes] for row in range(n_rows))
+        yield from _hash_each(cuts, start)
 
 
-def _hash_each(row_bytes: int, part: slice, base: Any, memory: Any) -> list[bytes]:
-    """Hash each row of a piece of memory, after what `base` has heard."""
-    view = memoryview(memory).cast("B")
-    copy, keys = base.copy, []
-    for row in range(part.stop - part.start):
+def _hash_each(contents: Iterable[bytes | memoryview], start: Any) -> list[bytes]:
+    """Hash each of `contents`, going on from the hash `start`."""
+    copy, digests = start.copy, []
+    for content in contents:
         own = copy()
-        own.update(view[row * row_bytes : (row + 1) * row_bytes])
-        keys.append(own.digest())
-    return keys
+        own.update(content)
+        digests.append(own.digest())
+    return digests
 
 
-def _sequence_keys(rows: Iterable[Any], start: Any) -> Iterator[bytes]:
+def _sequence_digests(rows: Iterable[Any]) -> Iterator[bytes]:
     """Hash entries of any kind."""
-    copy = start.copy
+    copy = _new_row_hash().copy
     for place, row in enumerate(rows):
         own = copy()
         if type(row) is str:  # the commonest
@@ -159,12 +145,12 @@ def _write(update: _Update, row: Any, name: str) -> None:
     elif cls in _ARRAYS or issubclass(cls, np.generic):
         _write_array(update, np.asarray(row), name)
     elif issubclass(cls, torch.Tensor):
-        values = plain(row)
-        update(_array_head(_torch_name(row), tuple(row.shape), values.nbytes))
-        with_bytes(values, update)
+        memory = _tensor_values(row)
+        update(_array_head(row.dtype, row.shape, len(memory)))
+        update(memory)
     elif issubclass(cls, os.PathLike):
         with open(row, "rb") as file:  # noqa: PTH123 - any path-like object
-            content = hashlib.file_digest(file, _new_hash)
+            content = hashlib.file_digest(file, new_hash)
         _put(update, b"file", content.digest())
     elif _is_image(cls):
         _write_image(update, row)
@@ -176,39 +162,33 @@ def _put(update: _Update, kind: bytes, content: bytes) -> None:
     update(b"%b%d:%b" % (kind, len(content), content))
 
 
-def _new_hash() -> Any:
-    return hashlib.blake2b(digest_size=32)
-
-
-def _array_head(dtype: str, shape: tuple[int, ...], n_bytes: int) -> bytes:
-    """Write all of an array but its values, whose length is the last that is said."""
-    text = f"{dtype} {shape}".encode()
+def _array_head(dtype: Any, shape: Iterable[int], n_bytes: int) -> bytes:
+    """Return what is written of an array before its values; it ends in their length."""
+    text = f"{dtype_name(dtype)} {tuple(shape)}".encode()
     return b"array%d:%bvalues%d:" % (len(text), text, n_bytes)
 
 
-def _torch_name(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _tensor_values(tensor: torch.Tensor) -> Bytes:
+    return tensor_bytes(unwrap(tensor))
 
 
 def _write_array(update: _Update, array: NDArray[Any], name: str) -> None:
-    n_bytes = 0 if array.dtype.hasobject else array.nbytes
-    update(_array_head(dtype_name(array.dtype), array.shape, n_bytes))
-    if array.dtype.hasobject:
+    has_objects = array.dtype.hasobject
+    update(_array_head(array.dtype, array.shape, 0 if has_objects else array.nbytes))
+    if has_objects:
         _write(update, array.ravel().tolist(), name)
     else:
-        update(array_bytes(array))
+        update(portable_bytes(array))
 
 
 def _is_image(cls: type) -> bool:
-    """Tell an image of Pillow without importing it."""
-    return any(
-        base.__name__ == "Image" and base.__module__ == "PIL.Image"
-        for base in cls.__mro__
-    )
+    """Return whether a class is an image of Pillow, without importing it."""
+    names = ((base.__module__, base.__name__) for base in cls.__mro__)
+    return ("PIL.Image", "Image") in names
 
 
 def _write_image(update: _Update, image: Any) -> None:
-    """Write what is seen of an image: of an animated one, all frames."""
+    """Write what an image shows: of an animated one, all frames."""
     n_frames, shown = getattr(image, "n_frames", 1), image.tell()
     _put(update, b"image", f"{n_frames} {shown}".encode())
     try:

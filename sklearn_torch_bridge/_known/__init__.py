@@ -1,20 +1,17 @@
-"""Which rows are known already: fingerprints of models and settings, and recall.
+"""Which rows are known already: fingerprints of models and settings, cached rows.
 
-Hides what a model is told apart by (files, weights, code), which settings count, and
-how keys are looked up in a cache and filled in.
+Hides what identifies a model (its files, or its weights and code), which settings
+count, and how rows are looked up in a cache and stored in it.
 """
 
 from sklearn_torch_bridge._known._model_fingerprint import (
     fingerprint_model,
-    remember_fingerprint,
-    told_fingerprint,
-)
-from sklearn_torch_bridge._known._recall import Recall, cache_at
-from sklearn_torch_bridge._known._remembering_sink import RememberingSink
-from sklearn_torch_bridge._known._settings_fingerprint import (
     fingerprint_module,
-    settings_fingerprint,
+    known_fingerprint,
+    remember_fingerprint,
 )
+from sklearn_torch_bridge._known._recall import Recall, RememberingSink, cache_at
+from sklearn_torch_bridge._known._settings_fingerprint import settings_fingerprint
 
 __all__ = [
     "Recall",
@@ -22,7 +19,7 @@ __all__ = [
     "cache_at",
     "fingerprint_model",
     "fingerprint_module",
+    "known_fingerprint",
     "remember_fingerprint",
     "settings_fingerprint",
-    "told_fingerprint",
 ]

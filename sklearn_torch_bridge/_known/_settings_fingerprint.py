@@ -1,4 +1,4 @@
-"""One fingerprint for all that decides what a row becomes."""
+"""The fingerprint of a model with all settings that decide what a row becomes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,36 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
-from torch import nn
 
 from sklearn_torch_bridge._digest import digest
 from sklearn_torch_bridge._types import Pool, Preprocess, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
-__all__ = ["FORMAT", "fingerprint_module", "settings_fingerprint"]
+__all__ = ["FORMAT", "settings_fingerprint"]
 
 FORMAT = 1
-"""Goes up when anything here changes what a row becomes: then no old row is found."""
-
-
-def fingerprint_module(module: nn.Module, *, cache_key: str | None = None) -> bytes:
-    """Give 32 bytes for what a module computes in eval mode.
-
-    That is its weights and buffers by their values, the classes of its parts with
-    their code where that is the user's, all attributes that a forward can read, and
-    forward hooks. A library's classes count by their names and its version (of torch
-    and NumPy any). Not its training flag, gradients or device.
-
-    Nothing is remembered but digests of tensors, each guarded by a checksum of all its
-    values, so that no change is missed: 13 ms for MiniLM (91 MB, 120 modules), the
-    first time 130 ms. Attributes that a forward changes, as counters, give another
-    fingerprint, since a forward can read them.
-
-    With a `cache_key`, parts that nothing can identify count by their type and place.
-
-    Raises `FingerprintError` where there is such a part, and no `cache_key`.
-    """
-    return digest(module, name="`model`", lenient=cache_key is not None)
+"""Raised when a change of this package changes results: then no old row is found."""
 
 
 def settings_fingerprint(
@@ -51,18 +30,14 @@ def settings_fingerprint(
     dtype: DTypeLike | None = "float32",
     cache_key: str | None = None,
 ) -> bytes:
-    """Give 32 bytes for a model with all settings that decide what a row becomes.
+    """Return 32 bytes for a model with all settings that decide what a row becomes.
 
     Left out is what changes last bits alone: the size of batches, and the versions of
-    torch and NumPy. How float32 is multiplied, and the default dtype, are settings
-    of torch that do more; they count.
+    torch and NumPy. How torch multiplies float32, and its default dtype, do more.
 
-    `cache_key` always counts. Where it is given, parts of `pooling` and `preprocess`
-    that nothing can identify count by their type and place alone, while all else
-    counts as before: it stands for what is not seen, not for what is.
-
-    Raises `FingerprintError` where a part cannot be identified and there is no
-    `cache_key`.
+    `cache_key` always counts. Where it is given, parts that cannot be identified count
+    by their type and place alone, all else as before; without it, such a part raises
+    `FingerprintError`.
     """
     settings = {
         "layer": (layer,) if isinstance(layer, str) else layer and tuple(layer),
@@ -76,23 +51,22 @@ def settings_fingerprint(
         "torch": _arithmetic(device_type),
         "cache_key": cache_key,
     }
-    lenient = cache_key is not None
     digests = [
-        digest(value, name=f"`{name}`", lenient=lenient)
+        digest(value, name=f"`{name}`", lenient=cache_key is not None)
         for name, value in settings.items()
     ]
     return digest((FORMAT, model_fingerprint, *digests))
 
 
 def _pooling_by_name(pooling: Any) -> Any:
-    """Give the one name of each pooling of ours, also where its function is given."""
+    """Return the name of a pooling of ours, also where its function is given."""
     pool = POOLINGS.get(pooling, pooling) if isinstance(pooling, str) else pooling
     names = {id(ours): name for name, ours in POOLINGS.items()}
     return names.get(id(pool), pool)
 
 
 def _arithmetic(device_type: str) -> tuple[Any, ...]:
-    """Ask torch for what it does with float32 there, and for its default dtype."""
+    """Return how torch computes with float32 on a device, and its default dtype."""
     backends: Any = torch.backends
     if hasattr(backends.cuda.matmul, "fp32_precision"):  # torch 2.9
         where = backends.mkldnn if device_type == "cpu" else backends.cudnn

@@ -1,4 +1,4 @@
-"""Rows as bytes with a checksum, and back."""
+"""Convert rows to bytes with a checksum, and back."""
 
 import functools
 import re
@@ -24,7 +24,7 @@ _LAYOUT = re.compile(r"([<>|][a-z][0-9]{1,2})\[((?:[0-9]{1,9},){0,32})\]")
 
 
 def layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
-    """Name the dtype and shape of a row.
+    """Return the stored name of the dtype and shape of a row.
 
     >>> layout_of(np.dtype("float32"), (384,))
     '<f4[384,]'
@@ -37,12 +37,12 @@ def layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
 
 
 def row_bytes(vectors: NDArray[Any]) -> memoryview:
-    """Give the memory of C-contiguous `vectors` as one string of bytes."""
+    """Return the memory of C-contiguous `vectors`."""
     return vectors.reshape(-1).view(np.uint8).data
 
 
 def cut_rows(vectors: NDArray[Any], n_samples: int) -> Iterator[memoryview]:
-    """Cut the memory of C-contiguous `vectors` into its rows."""
+    """Yield the memory of each row of C-contiguous `vectors`."""
     whole = row_bytes(vectors)
     n_bytes = len(whole) // n_samples
     for row in range(n_samples):
@@ -50,21 +50,18 @@ def cut_rows(vectors: NDArray[Any], n_samples: int) -> Iterator[memoryview]:
 
 
 def checksum_of(key: bytes, layout: str, data: bytes | memoryview) -> int:
-    """Give one number for everything that an answer rests on."""
+    """Compute one checksum of a row with its key and layout."""
     return zlib.crc32(data, zlib.crc32(key, zlib.crc32(layout.encode())))
 
 
 def is_intact(key: bytes, layout: Any, checksum: Any, data: Any) -> bool:
-    """Tell whether a stored row is what was put there, whatever types came back."""
-    return (
-        type(layout) is str
-        and type(data) is bytes
-        and checksum == checksum_of(key, layout, data)
-    )
+    """Return whether a stored row is what was put there, whatever types it has now."""
+    is_typed = type(layout) is str and type(data) is bytes
+    return is_typed and checksum == checksum_of(key, layout, data)
 
 
 def to_array(layout: str, data: bytes) -> NDArray[Any] | None:
-    """Give the row in `data`, read-only; None where `layout` does not describe it."""
+    """Return the row in `data`, read-only; None where `layout` does not fit it."""
     dtype, shape = _read_layout(layout)
     if dtype is None:
         return None

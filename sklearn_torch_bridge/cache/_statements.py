@@ -1,13 +1,13 @@
-"""The statements: rows by key, in and out, counted and thrown away."""
+"""The SQL statements: select, insert, count and delete rows."""
 
-import sqlite3
 import time
 from collections.abc import Collection, Generator, Iterable, Sequence
+from sqlite3 import SQLITE_CORRUPT, Connection, DatabaseError
 from typing import Any
 
-from sklearn_torch_bridge.cache._faults import is_damage
 from sklearn_torch_bridge.cache._row_layout import checksum_of
 from sklearn_torch_bridge.cache._schema import transaction
+from sklearn_torch_bridge.cache._sqlite_errors import code_of
 
 __all__ = ["count", "delete_all", "insert", "measure", "prune", "select"]
 
@@ -22,41 +22,32 @@ Row = tuple[Any, Any, Any, Any]
 
 
 def select(
-    connection: sqlite3.Connection,
-    keys: Sequence[bytes],
-    errors: list[Exception],
+    connection: Connection, keys: Sequence[bytes], errors: list[Exception]
 ) -> Generator[Row, None, None]:
-    """Give the rows of `keys` that are there, in any order; damaged, also others.
+    """Yield the rows of `keys` in any order; from a damaged file perhaps others too.
 
-    Where a page of the file is damaged, the rows of other pages are found all the
-    same (some of them twice), and the error is added to `errors`.
+    Where a page of the file is damaged, the rows of other pages are still found (some
+    of them twice), and the error is added to `errors`.
     """
-    for start in range(0, len(keys), _BATCH):
-        yield from _select_batch(connection, keys[start : start + _BATCH], errors)
-
-
-def _select_batch(
-    connection: sqlite3.Connection,
-    keys: Sequence[bytes],
-    errors: list[Exception],
-) -> Generator[Row, None, None]:
-    marks = ",".join("?" * len(keys))
-    query = f"SELECT key, layout, checksum, data FROM rows WHERE key IN ({marks})"  # noqa: S608 - the marks are ours
-    try:
-        yield from connection.execute(query, keys)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        if len(keys) == 1:
-            errors.append(error)
-            return
-        half = len(keys) // 2
-        yield from _select_batch(connection, keys[:half], errors)
-        yield from _select_batch(connection, keys[half:], errors)
+    batches = [keys[at : at + _BATCH] for at in range(0, len(keys), _BATCH)]
+    while batches:
+        batch = batches.pop()
+        marks = ",".join("?" * len(batch))
+        query = f"SELECT key, layout, checksum, data FROM rows WHERE key IN ({marks})"  # noqa: S608 - the marks are ours
+        try:
+            yield from connection.execute(query, batch)
+        except DatabaseError as error:
+            if code_of(error) != SQLITE_CORRUPT:
+                raise
+            if len(batch) == 1:
+                errors.append(error)
+            else:
+                half = len(batch) // 2
+                batches += batch[:half], batch[half:]
 
 
 def insert(
-    connection: sqlite3.Connection,
+    connection: Connection,
     keys: Sequence[bytes],
     rows: Iterable[memoryview],
     layout: str,
@@ -64,7 +55,7 @@ def insert(
     model: bytes,
     replaced: Collection[bytes],
 ) -> None:
-    """Add rows in one transaction; those there already stay, but for `replaced`."""
+    """Insert rows in one transaction; existing ones stay, except the `replaced`."""
     written = time.time()
     values = (
         (key, model, written, len(row), layout, checksum_of(key, layout, row), row)
@@ -76,48 +67,45 @@ def insert(
         connection.executemany(_INSERT, values)
 
 
-def count(connection: sqlite3.Connection) -> int:
+def count(connection: Connection) -> int:
     """Count the rows."""
     return int(connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0])
 
 
-def measure(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Count the rows, their bytes and the models they are of."""
+def measure(connection: Connection) -> tuple[int, int, int]:
+    """Count the rows, their bytes and their models."""
     query = "SELECT COUNT(*), SUM(n_bytes), COUNT(DISTINCT model) FROM rows"
     rows, n_bytes, models = connection.execute(query).fetchone()
     return rows, int(n_bytes or 0), models
 
 
-def delete_all(connection: sqlite3.Connection) -> int:
-    """Delete every row and give the disk back."""
+def delete_all(connection: Connection) -> int:
+    """Delete every row and free the disk space."""
     with transaction(connection):
         removed = connection.execute("DELETE FROM rows").rowcount
     _shrink(connection)
     return removed
 
 
-def prune(
-    connection: sqlite3.Connection, max_bytes: float | None, before: float | None
-) -> int:
+def prune(connection: Connection, max_bytes: float | None, before: float | None) -> int:
     """Delete rows written `before`, then the oldest down to `max_bytes`; count them.
 
-    The order is that of writing, whatever the clock said.
+    The order is that of writing, also where the clock jumped.
     """
-    removed = 0
     with transaction(connection):
-        if before is not None:
-            delete = "DELETE FROM rows WHERE written <= ?"
-            removed += connection.execute(delete, (before,)).rowcount
+        # Nothing is less than NULL, which None stands for.
+        delete = "DELETE FROM rows WHERE written <= ?"
+        removed = connection.execute(delete, (before,)).rowcount
         if max_bytes is not None:
-            last = _last_to_go(connection, measure(connection)[1] - max_bytes)
+            last = _last_to_delete(connection, measure(connection)[1] - max_bytes)
             delete = "DELETE FROM rows WHERE id <= ?"
             removed += connection.execute(delete, (last,)).rowcount
     _shrink(connection)
     return removed
 
 
-def _last_to_go(connection: sqlite3.Connection, excess: float) -> int | None:
-    """Give the newest of the oldest rows that hold `excess` bytes together."""
+def _last_to_delete(connection: Connection, excess: float) -> int | None:
+    """Return the last of the oldest rows that together hold `excess` bytes."""
     if excess <= 0:
         return None
     last = None
@@ -130,9 +118,8 @@ def _last_to_go(connection: sqlite3.Connection, excess: float) -> int | None:
     return last
 
 
-def _shrink(connection: sqlite3.Connection) -> None:
-    """Cut free pages off the file: no second copy of it, as VACUUM would make."""
-    # A script, because `execute` would free one page and stop.
-    connection.executescript(
-        "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);"
-    )
+def _shrink(connection: Connection) -> None:
+    """Cut free pages off the file, without a second copy of it as VACUUM makes."""
+    # A script, because `execute` would free one page only.
+    script = "PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE);"
+    connection.executescript(script)

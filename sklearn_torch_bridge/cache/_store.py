@@ -1,39 +1,39 @@
-"""Rows in and out of the file, whatever the file does."""
+"""Read and store rows; errors of the file become misses and one warning."""
 
-import sqlite3
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, closing
+from sqlite3 import Connection
 from typing import TypeVar
 
 from sklearn_torch_bridge._errors import CacheError, CacheWarning
 from sklearn_torch_bridge.cache import _statements
-from sklearn_torch_bridge.cache._faults import FAULTS, explain, is_busy
-from sklearn_torch_bridge.cache._pool import Pool, gate
+from sklearn_torch_bridge.cache._connection_pool import Pool, connections_lock
 from sklearn_torch_bridge.cache._row_layout import is_intact
+from sklearn_torch_bridge.cache._sqlite_errors import FILE_ERRORS, explain, is_busy
 
 __all__ = ["Place", "Store"]
 
 T = TypeVar("T")
 Place = Callable[[list[int], str, bytes], bool]
-"""Take layout and data of a row for its positions, or say that it is unwanted."""
+"""Take positions, layout and data of a row; return whether the row was usable."""
 
 _PATIENCE_SECONDS = 60.0
-_LITTLE_PATIENCE_SECONDS = 0.1
+_SHORT_PATIENCE_SECONDS = 0.1
 
 
 class Store:
-    """The rows at `path`: faults are misses or left out, and told once."""
+    """The rows at `path`: errors make misses, or rows not stored, and one warning."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._pool = Pool(path)
-        self._unfit: set[bytes] = set()  # keys of rows to be replaced
+        self._damaged: set[bytes] = set()  # keys of rows to replace
         self._warned: set[str] = set()
         self._is_patient = True
 
     def look_up(self, keys: Sequence[bytes], place: Place) -> None:
-        """Hand every intact row to `place`, with the positions of its key."""
+        """Call `place` with every intact row and the positions of its key."""
         places: dict[bytes, list[int]] = {}
         for position, key in enumerate(keys):
             places.setdefault(key, []).append(position)
@@ -47,10 +47,10 @@ class Store:
                             continue
                         intact = is_intact(key, layout, checksum, data)
                         if not (intact and place(places[key], layout, data)):
-                            self._unfit.add(key)
+                            self._damaged.add(key)
         except FileNotFoundError:
             return
-        except FAULTS as error:
+        except FILE_ERRORS as error:
             errors.append(error)
         if errors:
             self._warn("read from", errors[0])
@@ -63,28 +63,28 @@ class Store:
         *,
         model: bytes,
     ) -> None:
-        """Store rows that are not there, or were found unfit; all or none."""
+        """Store rows that are missing or were found damaged: all, or none."""
         try:
             with self._connection(create=True) as connection:
                 _statements.insert(
-                    connection, keys, rows, layout, model=model, replaced=self._unfit
+                    connection, keys, rows, layout, model=model, replaced=self._damaged
                 )
-        except FAULTS as error:
+        except FILE_ERRORS as error:
             self._warn("stored in", error)
         else:
             self._is_patient = True
-            self._unfit.difference_update(keys)
+            self._damaged.difference_update(keys)
 
-    def ask(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
-        """Ask the file, or give `nothing` where there is none; faults are errors."""
+    def query(self, question: Callable[[Connection], T], default: T) -> T:
+        """Query the file; without one return `default`. Errors become CacheError."""
         try:
             with self._pool.connection(
                 create=False, patience_seconds=_PATIENCE_SECONDS
             ) as connection:
                 return question(connection)
         except FileNotFoundError:
-            return nothing
-        except FAULTS as error:
+            return default
+        except FILE_ERRORS as error:
             msg = f"The cache {self._path!r} cannot be used: {explain(error)}"
             raise CacheError(msg) from error
 
@@ -92,17 +92,15 @@ class Store:
         """Close the file until the next use."""
         self._pool.close()
 
-    @contextmanager
-    def _connection(self, *, create: bool) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that waits long, unless that was in vain just before."""
-        patience = _PATIENCE_SECONDS if self._is_patient else _LITTLE_PATIENCE_SECONDS
-        with self._pool.connection(create=create, patience_seconds=patience) as lent:
-            yield lent
+    def _connection(self, *, create: bool) -> AbstractContextManager[Connection]:
+        """Borrow a connection that waits long, unless that was in vain just before."""
+        patience = _PATIENCE_SECONDS if self._is_patient else _SHORT_PATIENCE_SECONDS
+        return self._pool.connection(create=create, patience_seconds=patience)
 
     def _warn(self, place: str, error: Exception) -> None:
         """Warn once of what cannot be read and once of what cannot be stored."""
         self._is_patient = not is_busy(error)
-        with gate:
+        with connections_lock:
             known = not self._warned.isdisjoint((place, str(error)))
             self._warned.update((place, str(error)))
         if not known:

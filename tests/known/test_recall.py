@@ -1,6 +1,5 @@
 """What a cache changes: how often a row runs, never what it becomes."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -24,7 +23,8 @@ from sklearn_torch_bridge import (
     ForwardError,
     TorchFeatureExtractor,
 )
-from sklearn_torch_bridge._known import _recall
+from sklearn_torch_bridge._digest import content_digests
+from sklearn_torch_bridge._known import Recall, RememberingSink, _recall
 from tests.tiny_models import Counting, Doubling, Failing, Returning, Tokens, mlp
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_known_and_new_rows_land_where_they_belong(X, cache, n_known):
 @pytest.mark.parametrize("n_known", [0, 1, 17, 40])
 def test_rows_are_looked_up_some_at_a_time(X, cache, monkeypatch, n_known):
     """What the first lookup has found tells those after it what rows look like."""
-    monkeypatch.setattr(_recall, "_AT_ONCE", 7)
+    monkeypatch.setattr(_recall, "_ROWS_AT_ONCE", 7)
     module, tally = counted(Doubling(3))
     extractor = TorchFeatureExtractor(
         module, cache=cache, layer=["inner.blocks.0", "inner.blocks.2"]
@@ -86,23 +86,6 @@ def test_rows_are_looked_up_some_at_a_time(X, cache, monkeypatch, n_known):
     for _ in range(2):
         Z = extractor.transform(X)
         np.testing.assert_array_equal(Z, np.hstack([2 * X, 8 * X]))
-    assert tally.rows == 40
-
-
-def test_what_a_callable_makes_is_known_again(X, cache):
-    module, tally = counted()
-    made = []
-
-    def build():
-        made.append(module)
-        return module
-
-    Z = TorchFeatureExtractor(build, cache=cache).transform(X)
-    again = TorchFeatureExtractor(build, cache=cache).transform(X)
-    np.testing.assert_array_equal(again, Z)
-    np.testing.assert_array_equal(
-        TorchFeatureExtractor(module, cache=cache).transform(X), Z
-    )
     assert tally.rows == 40
 
 
@@ -145,12 +128,6 @@ def test_layers_are_shared_by_settings_that_name_them(X, cache):
     assert tally.rows == 40
 
 
-def texts_of(cache, tokenizer, **parameters):
-    return TorchFeatureExtractor(
-        Counting(Tokens()), preprocess=tokenizer, cache=cache, **parameters
-    )
-
-
 def test_texts_are_known_again(cache, tokenizer, texts):
     torch.manual_seed(0)
     module = Tokens()
@@ -161,71 +138,6 @@ def test_texts_are_known_again(cache, tokenizer, texts):
 
 
 # What must never be mixed up ---------------------------------------------------------
-
-
-def scaled(factor):
-    return lambda rows: torch.tensor(np.asarray(rows)) * factor
-
-
-OTHERS = {
-    "weights": lambda: {"model": mlp(seed=1)},
-    "activation": lambda: {"model": nn.Sequential(mlp()[0], nn.GELU(), mlp()[2])},
-    "layer": lambda: {"layer": "first"},
-    "several layers": lambda: {"layer": ["second", "first"]},
-    "pooling": lambda: {"pooling": lambda hidden, _: hidden * 2},
-    "preprocess": lambda: {"preprocess": scaled(2)},
-    "other preprocess": lambda: {"preprocess": scaled(3)},
-    "precision": lambda: {"precision": "bfloat16"},
-    "dtype": lambda: {"dtype": "float64"},
-    "half model": lambda: {"model": mlp().bfloat16()},
-}
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), list(itertools.permutations(["plain", *OTHERS], 2))
-)
-def test_no_setting_gets_the_vectors_of_another(X, tmp_path, one, other):
-    cache = EmbeddingCache(tmp_path / "cache.db")
-    both = [
-        TorchFeatureExtractor(mlp()).set_params(**OTHERS.get(name, dict)())
-        for name in (one, other)
-    ]
-    for extractor in both:
-        cached = clone(extractor).set_params(cache=cache)
-        np.testing.assert_array_equal(
-            cached.transform(X), extractor.transform(X), strict=True
-        )
-    cache.close()
-
-
-def fused_step(module):
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, fused=True)
-    module(torch.ones(2, 4)).sum().backward()
-    optimizer.step()
-    module.zero_grad()
-
-
-EDITS = {
-    "no_grad": lambda m: m.first.weight.detach().mul_(2),
-    "data": lambda m: m.first.weight.data.add_(1),
-    "other data": lambda m: setattr(m.first.weight, "data", m.first.weight.data * 3),
-    "one value": lambda m: m.second.bias.data[0].add_(1e-3),
-    "fused optimizer": fused_step,
-    "load_state_dict": lambda m: m.load_state_dict(mlp(seed=3).state_dict()),
-    "submodule": lambda m: setattr(m, "act", nn.GELU()),
-    "hook": lambda m: m.act.register_forward_hook(lambda *args: args[2] * 2) and None,
-}
-
-
-@pytest.mark.parametrize("name", EDITS)
-def test_an_edit_of_the_model_is_noticed(X, cache, name):
-    module = mlp()
-    extractor = TorchFeatureExtractor(module, cache=cache)
-    before = extractor.transform(X)
-    EDITS[name](module)
-    after = extractor.transform(X)
-    np.testing.assert_array_equal(after, TorchFeatureExtractor(module).transform(X))
-    assert np.abs(after - before).max() > 1e-6
 
 
 @given(
@@ -256,28 +168,6 @@ def test_what_cannot_be_identified_asks_for_a_key(X, cache, tmp_path):
 
 
 # What is kept ------------------------------------------------------------------------
-
-
-def test_an_interrupted_run_keeps_what_is_done(X, cache):
-    X[33, 0] = 50
-    module = nn.Sequential(Counting(), Failing(40))
-    extractor = TorchFeatureExtractor(module, cache=cache, batch_size=8)
-    with pytest.raises(ForwardError, match="rows 32 to 39"):
-        extractor.transform(X)
-    assert len(cache) == 32
-    module[0].tally.sizes.clear()
-    extractor.transform(X[:33])
-    assert module[0].tally.rows == 1
-
-
-def test_bad_rows_are_never_kept(X, cache):
-    X[5, 0] = 50
-    extractor = TorchFeatureExtractor(Failing(40), cache=cache, on_error="nan")
-    for _ in range(2):
-        with pytest.warns(BadRowWarning, match="row 5 of"):
-            Z = extractor.transform(X)
-        assert np.flatnonzero(np.isnan(Z).any(1)).tolist() == [5]
-    assert len(cache) == 39
 
 
 @pytest.mark.parametrize(
@@ -360,66 +250,65 @@ def test_another_process_finds_the_rows(cache_path):
     assert told[0][1] == told[1][1]
 
 
-def test_a_warm_cache_needs_no_model(cache_path, minilm_path, monkeypatch, texts):
-    from sklearn_torch_bridge.models import _registry as models
+def test_an_interrupted_run_keeps_what_is_done(X, cache):
+    X[33, 0] = 50
+    module = nn.Sequential(Counting(), Failing(40))
+    extractor = TorchFeatureExtractor(module, cache=cache, batch_size=8)
+    with pytest.raises(ForwardError, match="rows 32 to 39"):
+        extractor.transform(X)
+    assert len(cache) == 32
+    module[0].tally.sizes.clear()
+    extractor.transform(X[:33])
+    assert module[0].tally.rows == 1
 
-    extractor = TorchFeatureExtractor(
-        f"hf:{minilm_path}", cache=cache_path, layer="encoder.layer.0"
+
+def test_bad_rows_are_never_kept(X, cache):
+    X[5, 0] = 50
+    extractor = TorchFeatureExtractor(Failing(40), cache=cache, on_error="nan")
+    for _ in range(2):
+        with pytest.warns(BadRowWarning, match="row 5 of"):
+            Z = extractor.transform(X)
+        assert np.flatnonzero(np.isnan(Z).any(1)).tolist() == [5]
+    assert len(cache) == 39
+
+
+class Listed:
+    """A sink that lists what it gets."""
+
+    def __init__(self):
+        self.batches = []
+
+    def write(self, rows, pieces):
+        self.batches.append((rows, pieces))
+        return 7
+
+    def caller_rows(self, rows):
+        return rows
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), np.array([2, 0])], ids=["slice", "rows"])
+def test_a_batch_is_stored_under_the_keys_of_its_rows_and_passed_on(cache, rows):
+    contents = content_digests(["a", "b", "c", "d"])
+    recall = Recall(cache, [b"f", b"g"], contents, b"model")
+    which, sink = np.array([3, 1, 0]), Listed()
+    pieces = [torch.ones(2, 3), torch.zeros(2, 1)]
+    remembering = RememberingSink(
+        recall, which, np.dtype("float64"), sink, sink.caller_rows
     )
-    Z = extractor.transform(texts)
-    monkeypatch.setattr(models, "_load_string", None)
-    monkeypatch.setattr(models, "_BY_STRING", models._Loaded())
-    np.testing.assert_array_equal(clone(extractor).fit(texts).transform(texts), Z)
+    assert remembering.write(rows, pieces) == 7
+    assert remembering.caller_rows(rows) is rows
+    assert sink.batches == [(rows, pieces)]
+    found = list(recall.found(np.arange(4)))
+    assert [one.tolist() for one, _ in found] == [sorted(which[rows])]
+    np.testing.assert_array_equal(found[0][1][0], np.ones((2, 3)), strict=True)
+    np.testing.assert_array_equal(found[0][1][1], np.zeros((2, 1)), strict=True)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Give the folder of a small model of transformers, which tests may change."""
-    save_bert(tmp_path / "bert", seed=0)
-    return tmp_path / "bert"
-
-
-def save_bert(folder, seed):
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = BertConfig(vocab_size=30_522, intermediate_size=8, **sizes)
-    BertModel(config).save_pretrained(folder)
-
-
-def test_a_model_whose_files_change_is_loaded_anew(folder, tokenizer, cache, texts):
-    """Its old weights, still in memory, must not pass for those in the files."""
-    tokenizer.save_pretrained(folder)
-    extractor = TorchFeatureExtractor(f"hf:{folder}", cache=cache)
-    before = extractor.transform(texts[:3])
-    save_bert(folder, seed=1)
-    after = extractor.transform(texts)
-    from transformers import AutoModel
-
-    module = AutoModel.from_pretrained(folder)
-    expected = TorchFeatureExtractor(module, preprocess=tokenizer).transform(texts)
-    np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
-    assert np.abs(after[:3] - before).max() > 1e-3
-
-
-def test_files_that_change_while_they_are_loaded_are_refused(
-    folder, tokenizer, cache, texts, monkeypatch
-):
-    from sklearn_torch_bridge.models import _registry as models
-
-    tokenizer.save_pretrained(folder)
-    load = models._load_string
-
-    def load_then_change(model):
-        loaded = load(model)
-        save_bert(folder, seed=2)
-        return loaded
-
-    monkeypatch.setattr(models, "_load_string", load_then_change)
-    extractor = TorchFeatureExtractor(f"hf:{folder}", cache=cache)
-    with pytest.raises(RuntimeError, match="changed while it was loaded"):
-        extractor.transform(texts)
-    assert len(cache) == 0
-    monkeypatch.undo()
-    assert extractor.transform(texts).shape == (len(texts), 8)
+def test_without_another_sink_rows_are_stored_and_counted(cache):
+    recall = Recall(cache, [b"f"], content_digests(["a", "b"]), b"model")
+    sink = RememberingSink(
+        recall, np.array([1]), None, None, np.array([7, 9]).__getitem__
+    )
+    assert sink.write(slice(0, 1), [torch.ones(1, 3)]) == 1
+    assert sink.caller_rows(slice(0, 1)).tolist() == [7]
+    assert len(cache) == 1

@@ -1,151 +1,31 @@
-"""Whatever a cache file holds, a look-up gives what was put or nothing."""
+"""What is wrong with a file costs time, not rows.
+
+Damage, kills, forks, full disks, locks and interrupts: a look-up returns what was put
+or nothing.
+"""
 
 import faulthandler
+import gc
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cache_rows import change_file, found, key, keys, put, vectors
+import cache_rows
+from cache_processes import run_script
+from cache_rows import found, keys, put, vectors
 from sklearn_torch_bridge import CacheError, CacheWarning, EmbeddingCache
-from sklearn_torch_bridge.cache._row_layout import checksum_of
-
-
-def read_row(cache, name):
-    """Give layout, checksum and data of a row as they are in the file."""
-    with closing(sqlite3.connect(cache.path)) as connection:
-        connection.text_factory = lambda raw: raw.decode("latin-1")
-        query = "SELECT layout, checksum, data FROM rows WHERE key = ?"
-        return connection.execute(query, (name,)).fetchone()
-
-
-def change_row(cache, name, column, value):
-    """Set a column; text may hold surrogates, for bytes that are no UTF-8."""
-    mark = "?"
-    if isinstance(value, str):
-        mark, value = "CAST(? AS TEXT)", value.encode("utf-8", "surrogateescape")
-    update = f"UPDATE rows SET {column} = {mark} WHERE key = ?"  # noqa: S608 - ours
-    assert change_file(cache, update, value, name) == 1
-
-
-def seal(cache, name):
-    """Give a row the checksum of what it says now, if it can have one."""
-    layout, _, data = read_row(cache, name)
-    if isinstance(layout, str) and isinstance(data, bytes):
-        change_row(cache, name, "checksum", checksum_of(name, layout, data))
-
-
-def flip(raw, bit):
-    flipped = bytearray(raw)
-    flipped[bit // 8] ^= 1 << (bit % 8)
-    return bytes(flipped)
-
-
-class TestFlippedBits:
-    @pytest.mark.parametrize("bit", [0, 7, 100, 6143, 12287])
-    def test_in_the_data(self, cache, bit):
-        put(cache, [1, 2])
-        (*_, data) = read_row(cache, key(1))
-        change_row(cache, key(1), "data", flip(data, bit))
-        assert found(cache, [1, 2]) == [2]
-
-    @pytest.mark.parametrize("bit", range(32))
-    def test_in_the_checksum(self, cache, bit):
-        put(cache, [1, 2])
-        (_, checksum, _) = read_row(cache, key(1))
-        change_row(cache, key(1), "checksum", checksum ^ (1 << bit))
-        assert found(cache, [1, 2]) == [2]
-
-    @pytest.mark.parametrize("bit", range(64))
-    def test_in_dtype_and_shape(self, cache, bit):
-        put(cache, [1, 2])
-        (layout, *_) = read_row(cache, key(1))
-        flipped = flip(layout.encode(), bit).decode("utf-8", "surrogateescape")
-        change_row(cache, key(1), "layout", flipped)
-        assert found(cache, [1, 2]) == [2]
-
-    @pytest.mark.parametrize("bit", [0, 63, 127])
-    def test_in_the_key(self, cache, bit):
-        """A row is under no other key than its own."""
-        put(cache, [1, 2])
-        change_row(cache, key(1), "key", flip(key(1), bit))
-        assert cache.get_many([flip(key(1), bit), key(1)]) == [None, None]
-        assert found(cache, [1, 2]) == [2]
-
-
-@pytest.mark.parametrize("column", ["layout", "checksum", "data", "key"])
-def test_rows_that_exchanged_a_value_are_misses(cache, column):
-    put(cache, [1])
-    cache.put_many(keys([2]), vectors([2])[:, :12].astype("f8"))
-    if column == "key":
-        change_row(cache, key(1), "key", key(3))
-        change_row(cache, key(2), "key", key(1))
-        change_row(cache, key(3), "key", key(2))
-    else:
-        place = ("layout", "checksum", "data").index(column)
-        first, second = read_row(cache, key(1)), read_row(cache, key(2))
-        change_row(cache, key(1), column, second[place])
-        change_row(cache, key(2), column, first[place])
-    assert cache.get_many(keys([1, 2])) == [None, None]
-
-
-STRANGE = [
-    *(("data", value) for value in (None, 7, 1.5, "text", "\udcff", b"", b"\0")),
-    *(("checksum", value) for value in (None, "x", b"1234", 1.5, -1, 2**62)),
-    *(("layout", value) for value in (None, 5, b"<f4[384,]", "", "[]", "<f4")),
-    *(("layout", f"{kind}[1,]") for kind in ("|O8", "|V8", "<U4", "<M8", ">f4")),
-    *(("layout", f"<f4[{shape}]") for shape in ("384", "-384,", "383,", "1,384")),
-    *(("layout", f"<f4[{shape}]") for shape in ("٣٨٤,", "384,\n", "384,0,", "0,")),
-    ("layout", "<f4[999999999,999999999,999999999,]"),
-    ("layout", f"<f4[384,{'1,' * 70}]"),
-    ("layout", "<f4[384,]\0"),
-    ("layout", "\udcff\udcfe"),
-]
-
-
-@pytest.mark.parametrize(("column", "value"), STRANGE, ids=ascii)
-@pytest.mark.parametrize("sealed", [False, True], ids=["", "right-checksum"])
-def test_strange_values_are_misses_and_are_replaced(cache, column, value, sealed):
-    """Also where somebody made the checksum fit."""
-    put(cache, [1, 2])
-    change_row(cache, key(1), column, value)
-    if sealed and column != "checksum":
-        seal(cache, key(1))
-    out = np.zeros((2, 384), np.float32)
-    assert cache.get_many(keys([1])) == [None]
-    assert cache.get_into(keys([1, 2]), out).tolist() == [False, True]
-    assert not out[0].any()
-    put(cache, [1, 2])
-    assert found(cache, [1, 2]) == [1, 2]
-    assert len(cache) == 2
-
-
-def test_a_row_of_no_bytes_has_one_shape(cache):
-    """An empty row whose checksum fits, but of a shape that holds something."""
-    cache.put_many(keys([1]), np.empty((1, 0), np.float32))
-    assert cache.get_many(keys([1]))[0].shape == (0,)
-    change_row(cache, key(1), "layout", "<f4[999999999,0,999999999,999999999,]")
-    seal(cache, key(1))
-    assert cache.get_many(keys([1])) == [None]
-
-
-def test_text_that_holds_the_right_bytes_is_a_miss(cache):
-    put(cache, [1])
-    change_file(cache, "UPDATE rows SET data = CAST(data AS TEXT)")
-    assert found(cache, [1]) == []
-
-
-def test_strange_sizes_and_models_can_be_counted_and_pruned(cache):
-    put(cache, range(4))
-    for number, value in enumerate([None, "much", b"\0\1"]):
-        change_row(cache, key(number), "n_bytes", value)
-        change_row(cache, key(number), "model", value)
-    stats = cache.stats()
-    assert (stats["rows"], stats["bytes"]) == (4, 384 * 4)
-    assert cache.prune(max_bytes=0) == 4
-
+from sklearn_torch_bridge.cache import (
+    _connection_pool,
+    _store,
+)
 
 PAGE = 16384
 
@@ -344,3 +224,162 @@ def try_damaged(path, image, chance):
         faulthandler.cancel_dump_traceback_later()
     for left in path.parent.iterdir():
         left.unlink()
+
+
+@pytest.mark.faults
+class TestProcesses:
+    @pytest.mark.parametrize(
+        "n_writers", [100, pytest.param(1000, marks=pytest.mark.slow)]
+    )
+    def test_writers_killed(self, quick_folder, n_writers):
+        run_script("killed_writers", quick_folder, n_writers)
+
+    def test_two_processes_at_once(self, quick_folder):
+        run_script("processes_at_once", quick_folder, 2, 60)
+
+    def test_eight_processes_at_once(self, quick_folder):
+        run_script("processes_at_once", quick_folder, 8, 20)
+
+    @pytest.mark.slow
+    def test_two_hundred_readers_and_eight_writers(self, quick_folder):
+        run_script("readers_and_writers", quick_folder, 200, 8)
+
+
+@pytest.mark.faults
+class TestDisks:
+    def test_a_limit_on_the_size_of_files(self, tmp_path):
+        run_script("size_limit", tmp_path)
+
+    def test_a_full_disk(self, tmp_path):
+        mount = f"mount -t tmpfs -o size=5m none {tmp_path}"
+        unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+        if not shutil.which("unshare") or subprocess.call([*unshare, mount]):
+            pytest.skip("needs unshare, and leave to mount a tmpfs in a namespace")
+        prefix = [*unshare, f'{mount} && exec "$0" "$@"']
+        run_script("small_disk", tmp_path, prefix=prefix)
+
+    @pytest.mark.parametrize("what", ["file", "folder", "killed writer", "unreadable"])
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become nobody")
+    def test_read_only(self, what):
+        # Not in `tmp_path`, which lies in a folder that nobody may enter.
+        with tempfile.TemporaryDirectory() as folder:
+            run_script("read_only", folder, what)
+
+
+@pytest.mark.faults
+class TestLocks:
+    @pytest.fixture
+    def locked(self, cache, monkeypatch):
+        """Lock a cache of one row against writing."""
+        monkeypatch.setattr(_store, "_PATIENCE_SECONDS", 0.05)
+        monkeypatch.setattr(_store, "_SHORT_PATIENCE_SECONDS", 0.0)
+        put(cache, [1])
+        with closing(sqlite3.connect(cache.path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+
+    def test_rows_are_not_stored_and_one_warning_tells(self, cache, locked):
+        with pytest.warns(CacheWarning, match="is locked. Another process") as caught:
+            put(cache, [2])
+        put(cache, [3])
+        assert len(caught) == 1
+        assert caught[0].filename == cache_rows.__file__  # where it was asked to
+        assert found(cache, [1, 2, 3]) == [1]
+        locked.execute("ROLLBACK")
+        put(cache, [2])
+        assert found(cache, [1, 2, 3]) == [1, 2]
+
+    def test_a_cache_that_waited_in_vain_waits_little(self, cache, locked):
+        waits = []
+
+        class Spy:
+            def connection(self, *, create, patience_seconds):
+                waits.append(patience_seconds)
+                return pool.connection(create=create, patience_seconds=patience_seconds)
+
+        pool, cache._store._pool = cache._store._pool, Spy()
+        with pytest.warns(CacheWarning):
+            put(cache, [2])
+        found(cache, [1])
+        put(cache, [2])
+        locked.execute("ROLLBACK")
+        put(cache, [2])
+        put(cache, [3])
+        cache._store._pool = pool
+        assert waits == [0.05, 0, 0, 0, 0.05]
+
+    def test_pruning_says_so(self, cache, locked):
+        with pytest.raises(CacheError, match=r"cannot be used: .* is locked\. Another"):
+            cache.prune(max_bytes=0)
+        with pytest.raises(CacheError, match=r"cannot be used: .* is locked\. Another"):
+            cache.clear()
+        locked.execute("ROLLBACK")
+        assert cache.prune(max_bytes=0) == 1
+
+    def test_a_locked_file_in_rollback_mode_is_read_when_it_is_free(
+        self, cache, locked
+    ):
+        """As on a network: a writer that is about to commit locks readers out."""
+        locked.execute("ROLLBACK")
+        cache.close()
+        locked.execute("PRAGMA journal_mode = delete")
+        locked.execute("BEGIN EXCLUSIVE")
+        with pytest.warns(CacheWarning, match="could not be read") as caught:
+            there = found(cache, [1]) + found(cache, [1])
+        assert (there, len(caught)) == ([], 1)
+        locked.execute("ROLLBACK")
+        assert found(cache, [1]) == [1]
+
+
+@pytest.mark.faults
+class TestInterrupts:
+    # One that was struck while it was opened or closed is left to the garbage
+    # collector, which closes it and, from Python 3.13 on, says so.
+    @pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
+    @pytest.mark.parametrize("new_file", [False, True])
+    def test_at_every_call(self, quick_folder, new_file):
+        """Whole puts only, wherever it strikes, and nothing stays locked or open."""
+        path = quick_folder / "0.db"
+        cache = EmbeddingCache(path)
+        put(cache, [0])
+        for call in range(10**6):
+            if new_file:
+                cache.close()
+                path = quick_folder / str(call) / "a.db"
+                cache = EmbeddingCache(path)
+            numbers = range(10 * call + 1, 10 * call + 5)
+            if not interrupted(cache, keys(numbers), vectors(numbers), call):
+                break
+            assert not _connection_pool.connections_lock._is_owned()
+            assert found(cache, numbers) in ([], list(numbers))
+            put(cache, [10 * call])
+            assert found(cache, [10 * call]) == [10 * call]
+        assert call > 80
+        cache.close()
+        gc.collect()
+        assert [file.name for file in path.parent.iterdir() if file.is_file()] == [
+            path.name
+        ]
+
+
+def interrupted(cache, names, rows, call):
+    """Put and get; interrupt the package's call of that number, if it comes to it."""
+    calls = iter(range(call))
+
+    def strike(frame, event, function):
+        # Python takes care that no signal strikes between a block and its lock.
+        leaving = event == "c_call" and function.__name__ in {"__exit__", "release"}
+        inside = "sklearn_torch_bridge" in frame.f_code.co_filename and not leaving
+        if inside and event in {"call", "c_call"} and next(calls, None) is None:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(strike)
+    try:
+        cache.put_many(names, rows)
+        cache.get_many(names)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False

@@ -8,19 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sklearn_torch_bridge.cache._faults import is_busy
-from sklearn_torch_bridge.cache._file import (
-    check_is_cache,
-    is_on_network,
-    make_file,
-    to_uri,
-)
+from sklearn_torch_bridge.cache import _cache_file
 from sklearn_torch_bridge.cache._schema import prepare
+from sklearn_torch_bridge.cache._sqlite_errors import is_busy
 
-__all__ = ["Pool", "gate"]
+__all__ = ["Pool", "connections_lock"]
 
-gate = threading.RLock()
-"""Held for moments, to open and hand out connections, and while a process forks."""
+connections_lock = threading.RLock()
+"""Held for moments, to open and borrow connections, and while a process forks."""
 
 _MAX_IDLE = 4
 _FORK_SECONDS = 5.0
@@ -47,7 +42,7 @@ _opened: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
 
 class Pool:
-    """Hand out connections to `path`, opened when first needed and kept for the next.
+    """Connections to `path`, opened when first needed and then kept.
 
     The connection of a block that raises is closed, with its transaction.
     """
@@ -62,35 +57,32 @@ class Pool:
     def connection(
         self, *, create: bool, patience_seconds: float
     ) -> Iterator[sqlite3.Connection]:
-        """Lend a connection; without a cache at `path`, make one or FileNotFoundError.
+        """Borrow a connection; without a cache, make one or raise FileNotFoundError.
 
-        Where it need not be made it need not be writable: reading a file in a folder
-        that cannot hold SQLite's own files works as well.
+        With `create` false the file need not be writable: reading works also in a
+        folder that cannot hold SQLite's own files.
         """
         closings = self._closings
         connection = self._take(create, patience_seconds)
         try:
             yield connection
         except BaseException as error:
-            # Kept after a fault of the file: a full disk might not let it open again.
+            # Kept after an error of the file: on a full disk it might not open again.
             if not isinstance(error, sqlite3.Error) or connection.in_transaction:
                 connection.close()
             raise
         finally:
             connection.lock.release()
-            self._take_back(connection, closings)
+            keep = closings == self._closings and len(self._idle) < _MAX_IDLE
+            if keep and connection.is_open and not connection.is_immutable:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def close(self) -> None:
-        """Close what is idle now, and what is in use when it comes back."""
+        """Close connections: idle ones now, those in use when they come back."""
         self._closings += 1
         _close_all(self._idle)
-
-    def _take_back(self, connection: _Connection, closings: int) -> None:
-        keep = closings == self._closings and len(self._idle) < _MAX_IDLE
-        if keep and connection.is_open and not connection.is_immutable:
-            self._idle.append(connection)
-        else:
-            connection.close()
 
     def _take(self, create: bool, patience_seconds: float) -> _Connection:
         try:
@@ -103,10 +95,10 @@ class Pool:
         return _prepared(connection, self._path, patience_seconds, create=False)
 
     def _lock_one(self, *, create: bool, immutable: bool = False) -> _Connection:
-        """Give an idle connection or a new one, in the hands of this thread."""
-        with gate:
+        """Return an idle connection or a new one, locked by this thread."""
+        with connections_lock:
             if create:
-                make_file(self._path)
+                _cache_file.make_file(self._path)
             status = self._path.stat()
             file = status.st_dev, status.st_ino
             while self._idle:
@@ -124,17 +116,17 @@ class Pool:
 
 
 def _connect(path: Path, *, immutable: bool) -> _Connection:
-    check_is_cache(path)
+    _cache_file.check_is_cache(path)
     connection = sqlite3.connect(
-        to_uri(path, immutable=immutable),
+        _cache_file.to_uri(path, immutable=immutable),
         uri=True,
         isolation_level=None,
-        check_same_thread=False,  # `lock` sees to it
+        check_same_thread=False,  # `lock` ensures it
         factory=_Connection,
     )
     connection.lock = threading.Lock()
     connection.is_immutable = immutable
-    # Text of any bytes can be read, and is known from bytes.
+    # Then text of any bytes can be read, and differs from a blob in its type.
     connection.text_factory = lambda raw: raw.decode("latin-1")
     return connection
 
@@ -142,11 +134,11 @@ def _connect(path: Path, *, immutable: bool) -> _Connection:
 def _prepared(
     connection: _Connection, path: Path, patience_seconds: float, *, create: bool
 ) -> _Connection:
-    """Make a connection ready that this thread has locked, or give it up."""
+    """Prepare a connection that this thread has locked, or close it."""
     try:
         connection.wait_at_most(patience_seconds)
         if not connection.is_prepared:
-            journal = "delete" if is_on_network(path) else "wal"
+            journal = "delete" if _cache_file.is_on_network(path) else "wal"
             prepare(connection, path, create=create, journal=journal)
             connection.is_prepared = True
             connection.wait_at_most(patience_seconds)
@@ -165,12 +157,12 @@ def _close_all(connections: list[_Connection]) -> None:
 def _before_fork() -> None:
     """Close every connection of this process.
 
-    A child that inherits one believes that it holds its locks, even through
-    connections of its own, and writes where other processes no longer look.
+    A child that inherits one takes its locks for its own, also in new connections,
+    and then writes where other processes no longer look.
     """
-    gate.acquire()
+    connections_lock.acquire()
     for connection in list(_opened):
-        # In use by another thread: done in a moment. By this one: in a signal handler.
+        # Another thread is done with it in a moment; this one is in a signal handler.
         if connection.lock.acquire(timeout=_FORK_SECONDS):
             connection.close()
             connection.lock.release()
@@ -178,5 +170,7 @@ def _before_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(
-        before=_before_fork, after_in_parent=gate.release, after_in_child=gate.release
+        before=_before_fork,
+        after_in_parent=connections_lock.release,
+        after_in_child=connections_lock.release,
     )

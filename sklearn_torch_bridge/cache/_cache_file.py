@@ -1,4 +1,4 @@
-"""The file of a cache: make it, know it from other files, open it."""
+"""The file of a cache: create it, check that it is one, and name it for SQLite."""
 
 import os
 import sqlite3
@@ -6,8 +6,8 @@ import stat
 from contextlib import closing
 from pathlib import Path
 
-from sklearn_torch_bridge.cache._faults import is_foreign
 from sklearn_torch_bridge.cache._schema import APPLICATION_ID, FORMAT, refusal
+from sklearn_torch_bridge.cache._sqlite_errors import code_of
 
 __all__ = ["check_is_cache", "is_on_network", "make_file", "to_uri"]
 
@@ -19,7 +19,7 @@ _NETWORK = {
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file for this user alone, and its folders, where missing."""
+    """Create an empty file for this user alone, with its folders, where missing."""
     if path.exists():
         return
     target = Path(os.path.realpath(path))  # where a link may lead
@@ -33,9 +33,8 @@ def make_file(path: Path) -> None:
 def check_is_cache(path: Path) -> None:
     """Raise CacheError unless `path` is a cache of this format, or an empty file.
 
-    Nothing is written, whatever is there. An opening as immutable takes no lock and
-    leaves a foreign database's journals alone. SQLite has to do the reading: to open
-    and close the file here would drop the locks that this process holds on it.
+    Opened as immutable, the file is not locked, and journals of another database stay.
+    SQLite must read it: to open and close it here would drop our locks on it.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -44,12 +43,12 @@ def check_is_cache(path: Path) -> None:
         return
     with closing(sqlite3.connect(to_uri(path, immutable=True), uri=True)) as header:
         try:
-            # Read on where the file is shorter than it says: it may be in the making.
+            # Read also a file shorter than its header says: it may still be written.
             header.execute("PRAGMA writable_schema = ON")
             (application,) = header.execute("PRAGMA application_id").fetchone()
             (version,) = header.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
-            if not is_foreign(error):
+            if code_of(error) != sqlite3.SQLITE_NOTADB:
                 raise
             application = version = None
     if application != APPLICATION_ID:
@@ -60,22 +59,18 @@ def check_is_cache(path: Path) -> None:
 
 
 def to_uri(path: Path, *, immutable: bool) -> str:
-    """Name the file for SQLite, which shall never make it."""
-    mode = "mode=ro&immutable=1" if immutable else "mode=rw"
-    return f"{path.as_uri()}?{mode}"
+    """Return the URI of the file with which SQLite opens but never creates it."""
+    return f"{path.as_uri()}?{'mode=ro&immutable=1' if immutable else 'mode=rw'}"
 
 
 def is_on_network(path: Path) -> bool:
-    """Tell whether other hosts may see the file: known on Linux, elsewhere False."""
+    """Return whether other hosts may see the file: known on Linux, elsewhere False."""
     try:
         mounts = _MOUNTS.read_text(errors="replace").splitlines()
     except OSError:
         return False
     device = path.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    kinds = (
-        mount.partition(" - ")[2].split()[0]
-        for mount in mounts
-        if mount.split()[2] == number
-    )
+    here = (mount for mount in mounts if mount.split()[2] == number)
+    kinds = (mount.partition(" - ")[2].split()[0] for mount in here)
     return any(kind in _NETWORK or kind.startswith("fuse.") for kind in kinds)

@@ -10,7 +10,7 @@ import pytest
 
 from cache_rows import change_file, found, keys, put, vectors
 from sklearn_torch_bridge import CacheError, EmbeddingCache
-from sklearn_torch_bridge.cache import _file, _pool
+from sklearn_torch_bridge.cache import _cache_file, _connection_pool
 
 
 def mode(path):
@@ -92,25 +92,7 @@ class TestFile:
         cache.close()
         with cache_path.open("r+b") as file:
             file.truncate(16384)
-        _file.check_is_cache(cache_path)
-
-    def test_the_journal_is_a_wal_with_large_pages(self, cache):
-        put(cache, [1])
-        connection = sqlite3.connect(cache.path)
-        pragmas = ["journal_mode", "page_size", "auto_vacuum"]
-        values = [connection.execute(f"PRAGMA {p}").fetchone()[0] for p in pragmas]
-        connection.close()
-        assert values == ["wal", 16384, 2]
-
-    def test_each_connection_distrusts_the_file(self, cache):
-        put(cache, [1])
-        with cache._store._connection(create=False) as connection:
-            names = ["trusted_schema", "cell_size_check", "mmap_size", "synchronous"]
-            values = [
-                connection.execute(f"PRAGMA {name}").fetchone() or (0,)
-                for name in names
-            ]
-        assert values == [(0,), (1,), (0,), (1,)]
+        _cache_file.check_is_cache(cache_path)
 
 
 class TestNetwork:
@@ -124,7 +106,7 @@ class TestNetwork:
                 f"36 35 {os.major(number)}:{os.minor(number)} / /a\\040b rw master:1 - "
                 f"{kind} host:/share rw\n"
             )
-            monkeypatch.setattr(_file, "_MOUNTS", table)
+            monkeypatch.setattr(_cache_file, "_MOUNTS", table)
 
         return mount
 
@@ -147,12 +129,12 @@ class TestNetwork:
     def test_mounts_of_other_devices_do_not_matter(self, cache_path, mount):
         mount("nfs", device=os.makedev(0, 999))
         cache_path.touch()
-        assert not _file.is_on_network(cache_path)
+        assert not _cache_file.is_on_network(cache_path)
 
     def test_without_a_list_of_mounts_the_disk_is_local(self, cache_path, monkeypatch):
-        monkeypatch.setattr(_file, "_MOUNTS", cache_path.parent / "missing")
+        monkeypatch.setattr(_cache_file, "_MOUNTS", cache_path.parent / "missing")
         cache_path.touch()
-        assert not _file.is_on_network(cache_path)
+        assert not _cache_file.is_on_network(cache_path)
 
     def test_a_cache_moved_to_a_network_changes_its_journal(
         self, cache, cache_path, mount
@@ -244,7 +226,9 @@ def test_what_is_no_cache_is_an_error_and_stays(cache_path, kind, words, use):
         use(cache)
     # A fork would wait for a connection that is locked, as long as it lives: here in
     # the frames of the error.
-    assert not any(connection.lock.locked() for connection in list(_pool._opened))
+    assert not any(
+        connection.lock.locked() for connection in list(_connection_pool._opened)
+    )
     del failure
     cache.close()
     assert {file: file.read_bytes() for file in cache_path.parent.iterdir()} == before

@@ -1,13 +1,11 @@
-"""What a function changes outside itself: counters, logs, memos.
+"""Find which names a function writes to outside itself: counters, logs, memos.
 
-A forward that appends to a list of its module's file would have another fingerprint
-after each run, if what the list holds counted. What a function writes to by itself is
-its working state, and says nothing of what it computes; so such values count by their
-type alone.
+What a function itself writes to is its working state, whose value does not count: else
+a forward that appends to a global list had another fingerprint after each run.
 
-The bytecode is followed without its jumps, with the name behind each value on the
-stack, as far as names go: ``CALLS.append(n)``, ``Counter.calls += n``,
-``seen[key] = n``, ``global count``.
+The bytecode is followed without its jumps, with the name of each value on the stack,
+where it has one: ``CALLS.append(n)``, ``Counter.calls += n``, ``seen[key] = n``,
+``global count``.
 """
 
 import dis
@@ -20,20 +18,19 @@ __all__ = ["changed_attributes", "changed_names"]
 
 Path: TypeAlias = tuple[str, ...]
 
-_MUTATORS = frozenset(
-    {
-        *("append", "appendleft", "extend", "extendleft", "insert", "add", "update"),
-        *("setdefault", "clear", "pop", "popleft", "popitem", "remove", "discard"),
-        *("__setitem__", "put", "put_nowait"),
-    }
-)
-_NAMES = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST"})
-_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_MUTATORS = {
+    *("append", "appendleft", "extend", "extendleft", "insert", "add", "update"),
+    *("setdefault", "clear", "pop", "popleft", "popitem", "remove", "discard"),
+    *("__setitem__", "put", "put_nowait"),
+}
+_NAMES = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_WITHOUT_RESULT = ("POP_", "STORE_", "RESUME", "NOP", "CACHE", "PRECALL")
 
 
 @lru_cache(maxsize=4096)
 def changed_names(code: CodeType) -> frozenset[Path]:
-    """Give the globals and closure variables that a function writes to.
+    """Return the globals and closure variables that a function writes to.
 
     >>> calls, names = [], {}
     >>> def f(x):
@@ -43,12 +40,13 @@ def changed_names(code: CodeType) -> frozenset[Path]:
     >>> sorted(changed_names(f.__code__))
     [('calls',), ('names',)]
     """
-    return frozenset(path for path in _changed(code) if path[0] not in _own(code))
+    own = {*code.co_varnames, *code.co_cellvars}
+    return frozenset(path for path in _changed(code) if path[0] not in own)
 
 
 @lru_cache(maxsize=4096)
 def changed_attributes(code: CodeType) -> frozenset[str]:
-    """Give the attributes of its first argument that a method writes to.
+    """Return the attributes of its first argument that a method writes to.
 
     >>> def __call__(self, x):
     ...     self.sizes.append(len(x))
@@ -56,14 +54,8 @@ def changed_attributes(code: CodeType) -> frozenset[str]:
     >>> sorted(changed_attributes(__call__.__code__))
     ['n', 'sizes']
     """
-    first = code.co_varnames[:1]
-    return frozenset(
-        path[1] for path in _changed(code) if path[:1] == first and len(path) > 1
-    )
-
-
-def _own(code: CodeType) -> frozenset[str]:
-    return frozenset((*code.co_varnames, *code.co_cellvars))
+    first, paths = code.co_varnames[:1], _changed(code)
+    return frozenset(path[1] for path in paths if path[:1] == first and path[1:])
 
 
 @lru_cache(maxsize=4096)
@@ -71,13 +63,12 @@ def _changed(code: CodeType) -> frozenset[Path]:
     found = set(_follow(code))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            own = _own(constant)
-            found |= {path for path in _changed(constant) if path[0] not in own}
+            found |= changed_names(constant)
     return frozenset(found)
 
 
 def _follow(code: CodeType) -> Iterator[Path]:
-    """Follow the stack; each entry is the path of names to a value, or None."""
+    """Follow the stack, whose entries are the path of names to a value, or None."""
     stack: list[Path | None] = []
     for step in dis.get_instructions(code):
         name, argument = step.opname, step.argval
@@ -96,7 +87,7 @@ def _follow(code: CodeType) -> Iterator[Path]:
 
 
 def _move(stack: list[Path | None], step: dis.Instruction) -> None:
-    """Do to the stack what an instruction does, as far as names go."""
+    """Apply an instruction to the stack of names."""
     name, argument = step.opname, step.argval
     if isinstance(argument, tuple) and "_FAST_" in name:
         _move_two(stack, name, argument)
@@ -109,24 +100,16 @@ def _move(stack: list[Path | None], step: dis.Instruction) -> None:
         if argument <= len(stack):
             stack[-1], stack[-argument] = stack[-argument], stack[-1]
         return
-    elif name in _NAMES or name.startswith("LOAD_FAST"):
-        result = (argument,) if isinstance(argument, str) else None
+    elif name.startswith(_NAMES):
+        result = (argument,)
     elif name in _ATTRIBUTES and stack and stack[-1]:
         result = (*stack[-1], argument)
-    elif _takes_item(step) and len(stack) > 1:
+    elif (name == "BINARY_SUBSCR" or step.argrepr == "[]") and len(stack) > 1:
         result = stack[-2]  # what changes inside changes the whole
-    elif name.startswith(("POP_", "STORE_", "RESUME", "NOP", "CACHE", "PRECALL")):
-        del stack[max(0, depth) :]
-        return
     del stack[max(0, depth) :]
     stack.extend([None] * (depth - len(stack)))
-    if stack:
+    if stack and not name.startswith(_WITHOUT_RESULT):
         stack[-1] = result
-
-
-def _takes_item(step: dis.Instruction) -> bool:
-    """Tell ``value[key]``, which is one of the binary operators from 3.14 on."""
-    return step.opname == "BINARY_SUBSCR" or step.argrepr == "[]"
 
 
 def _move_two(stack: list[Path | None], name: str, locals_: tuple[str, str]) -> None:
@@ -137,10 +120,9 @@ def _move_two(stack: list[Path | None], name: str, locals_: tuple[str, str]) -> 
     >>> stack
     [('self',)]
     """
-    for local, loads in zip(
-        locals_, (name.startswith("LOAD_"), "_LOAD_" in name), strict=True
-    ):
-        if loads:
+    loads = name.startswith("LOAD_"), "_LOAD_" in name
+    for local, is_load in zip(locals_, loads, strict=True):
+        if is_load:
             stack.append((local,))
         elif stack:
             stack.pop()

@@ -1,4 +1,4 @@
-"""Tell the code of libraries, known by name and version, from the user's own."""
+"""Distinguish libraries, identified by name and version, from the user's code."""
 
 import importlib.metadata
 import importlib.util
@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Library", "is_foreign", "library_of", "place_of"]
+from sklearn_torch_bridge._packages import VERSION
+
+__all__ = ["Library", "is_user_code", "library_of", "place_of"]
 
 _OURSELVES = __name__.partition(".")[0]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -39,7 +41,7 @@ class Library(NamedTuple):
 
 
 def library_of(module: object) -> Library | None:
-    """Give the library that a module belongs to by its name; None: the user's code.
+    """Return the library that a module belongs to, by its name; None: the user's code.
 
     >>> library_of("math"), library_of("torch.nn.functional")
     (Library(name='math', version=''), Library(name='torch', version=''))
@@ -49,13 +51,13 @@ def library_of(module: object) -> Library | None:
 
 
 def place_of(value: Any) -> tuple[Library, str] | None:
-    """Give the library and the name under which it keeps `value`, if it does.
+    """Return the library and the name under which `value` is found there, if it is.
 
     >>> place_of(map)
     (Library(name='builtins', version=''), 'builtins.map')
     """
     modules: list[Any] = [getattr(value, "__module__", None)]
-    if isinstance(value, np.ufunc):  # all of them say that they are NumPy's
+    if isinstance(value, np.ufunc):  # all of them claim to be NumPy's
         modules = ["numpy", "scipy.special"]
     for module in modules:
         library = library_of(module)
@@ -68,10 +70,10 @@ def place_of(value: Any) -> tuple[Library, str] | None:
     return None
 
 
-def is_foreign(value: Any) -> bool:
-    """Tell whether the user has written a function, or the class of an object.
+def is_user_code(value: Any) -> bool:
+    """Return whether the user has written a function, or the class of an object.
 
-    >>> is_foreign(print), is_foreign(partial(print))
+    >>> is_user_code(print), is_user_code(partial(print))
     (False, False)
     """
     inner = value
@@ -97,7 +99,7 @@ def _look_up(module: str, path: str) -> Any:
 @lru_cache(maxsize=1024)
 def _library(top: str) -> Library | None:
     if top == _OURSELVES:  # also where it runs from a clone of its repository
-        return Library(top, _version(top) or "")
+        return Library(top, VERSION)
     places = _places(top)
     if _IN_THE_INTERPRETER.intersection(places):
         return Library(top, "")
@@ -111,7 +113,7 @@ def _library(top: str) -> Library | None:
 
 
 def _places(top: str) -> list[str]:
-    """List where a top-level module was read from, or would be."""
+    """List the files that a top-level module was read from, or would be."""
     module = sys.modules.get(top)
     try:
         spec = module.__spec__ if module else importlib.util.find_spec(top)
@@ -124,7 +126,7 @@ def _places(top: str) -> list[str]:
 
 
 def _version(top: str) -> str | None:
-    """Give the version of a package by its import name."""
+    """Return the version of a package by its import name."""
     try:
         return importlib.metadata.version(top)
     except importlib.metadata.PackageNotFoundError:  # Pillow is imported as PIL

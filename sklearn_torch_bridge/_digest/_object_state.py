@@ -1,4 +1,4 @@
-"""How objects are written: their class, and the state that a copy would be made of."""
+"""How objects are written: their class, and the state that pickle would copy."""
 
 import copyreg
 import inspect
@@ -16,56 +16,49 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from sklearn_torch_bridge._digest._changes import changed_attributes
 from sklearn_torch_bridge._digest._encoder import Encoder
-from sklearn_torch_bridge._digest._functions import wrote_place
-from sklearn_torch_bridge._digest._library_code import library_of
+from sklearn_torch_bridge._digest._functions_and_classes import wrote_place
+from sklearn_torch_bridge._digest._library_or_user_code import library_of
+from sklearn_torch_bridge._digest._side_effects import changed_attributes
+from sklearn_torch_bridge._torch_private import is_of_compiler
 
 __all__ = ["attributes_of", "write_object", "write_set"]
 
 # What a library keeps on its objects that changes no result: where something was
-# loaded from, notes for people, and what it has worked out before.
+# loaded from, notes for people, and results kept for later.
 _OF_NO_EFFECT = {
-    "transformers": frozenset(
-        {
-            *("_commit_hash", "_name_or_path", "name_or_path", "transformers_version"),
-            *("_post_init_done", "_processor_class", "warnings_issued"),
-        }
-    ),
-    "transformers.tokenization_utils_base": frozenset(
-        {
-            *("_in_target_context_manager", "deprecation_warnings", "files_loaded"),
-            *("init_inputs", "init_kwargs", "verbose", "vocab_file"),
-        }
-    ),
-    "sentence_transformers": frozenset(
-        {
-            *("_accelerate_placement_hook", "_chat_template_suffix_cache"),
-            *("_method_signature_cache", "_model_card_text", "_model_card_vars"),
-            *("_modules_placed", "_prompt_length_mapping", "model_card_data"),
-        }
-    ),
-    "sklearn": frozenset({"_stop_words_id"}),  # the address of a parameter
-    "torch.fx": frozenset(
-        {
-            *("_code", "_graph", "_lineno_map", "_prologue_start", "_tracer_cls"),
-            *("_tracer_extras", "meta", "shape_env"),
-        }
-    ),
+    "transformers": {
+        *("_commit_hash", "_name_or_path", "name_or_path", "transformers_version"),
+        *("_post_init_done", "_processor_class", "warnings_issued"),
+    },
+    "transformers.tokenization_utils_base": {
+        *("_in_target_context_manager", "deprecation_warnings", "files_loaded"),
+        *("init_inputs", "init_kwargs", "verbose", "vocab_file"),
+    },
+    "sentence_transformers": {
+        *("_accelerate_placement_hook", "_chat_template_suffix_cache"),
+        *("_method_signature_cache", "_model_card_text", "_model_card_vars"),
+        *("_modules_placed", "_prompt_length_mapping", "model_card_data"),
+    },
+    "sklearn": {"_stop_words_id"},  # the address of a parameter
+    "torch.fx": {
+        *("_code", "_graph", "_lineno_map", "_prologue_start", "_tracer_cls"),
+        *("_tracer_extras", "meta", "shape_env"),
+    },
 }
 
-# Names that say something to type checkers alone.
+# Names that only type checkers use.
 _OF_TYPE_CHECKERS = tuple(
     getattr(typing, name)
     for name in ("NewType", "ParamSpec", "TypeVar", "TypeVarTuple", "TypeAliasType")
     if hasattr(typing, name)  # the last came with Python 3.12
 )
 
-_KNOWN: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
+_LEFT_OUT: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Give the attributes of an object, from its ``__dict__`` and its slots."""
+    """Return the attributes of an object, from its ``__dict__`` and its slots."""
     cls = type(value)
     found = dict(getattr(value, "__dict__", {}))
     for name in copyreg._slotnames(cls):  # type: ignore[attr-defined] # noqa: SLF001 - as pickle does
@@ -75,43 +68,37 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
 
 def _with_effect(attributes: Mapping[str, Any], cls: type) -> dict[str, Any]:
-    """Leave out what changes nothing."""
-    left_out = _of_no_effect(cls)
-    return {name: attributes[name] for name in attributes if name not in left_out}
-
-
-def _of_no_effect(cls: type) -> frozenset[str]:
-    """Collect the attributes that its libraries make no use of in a forward pass."""
-    known = _KNOWN.get(cls)
-    if known is None:
+    """Leave out what the libraries of a class do not use in a forward pass."""
+    left_out = _LEFT_OUT.get(cls)
+    if left_out is None:
         homes = [f"{base.__module__}." for base in cls.__mro__]
-        known = _KNOWN[cls] = frozenset().union(
-            *(
-                names
-                for library, names in _OF_NO_EFFECT.items()
-                if any(home.startswith(f"{library}.") for home in homes)
-            )
+        left_out = _LEFT_OUT[cls] = frozenset(
+            name
+            for library, names in _OF_NO_EFFECT.items()
+            if any(home.startswith(f"{library}.") for home in homes)
+            for name in names
         )
-    return known
+    return {name: attributes[name] for name in attributes if name not in left_out}
 
 
 def write_object(encoder: Encoder, value: Any) -> None:
     """Write any object as pickle would take it apart."""
     cls = type(value)
-    if wrote_place(encoder, value):  # a ufunc, or what else a library has named
+    if wrote_place(encoder, value):  # a ufunc, or another named object
         return
-    if cls.__module__.startswith("torch._dynamo."):  # how to compile
+    if is_of_compiler(cls):  # how to compile
         encoder.add_part(cls, "class", cls.__name__)
         return
     if isinstance(value, _OF_TYPE_CHECKERS):
         encoder.put(b"type name", f"{cls.__name__} {value.__name__}".encode())
         return
     try:
-        function, arguments, state, *others = _taken_apart(value)
+        function, arguments, state, items, pairs, setter = _reduced(value)
     except Exception as error:  # noqa: BLE001 - whatever the object's author raises
-        encoder.refuse(value, _describe(value), error)
+        found = (words for kinds, words in _UNREADABLE if isinstance(value, kinds))
+        what = next(found, "an object whose state cannot be read")
+        encoder.refuse(value, what, error)
         return
-    items, pairs, setter = (*others, None, None, None)[:3]
     state = None if state == {} else state  # an exception has one once it was raised
     encoder.put(b"object")
     encoder.add_part(function, "maker", getattr(function, "__name__", ""))
@@ -137,8 +124,8 @@ def write_set(encoder: Encoder, value: Any) -> None:
     encoder.add_named(attributes_of(value), "attribute")
 
 
-def _taken_apart(value: Any) -> tuple[Any, ...]:
-    """Give what would make a copy: a function, its arguments, and a state."""
+def _reduced(value: Any) -> tuple[Any, ...]:
+    """Return what makes a copy: a function, its arguments, and a state."""
     if isinstance(value, _CHANGING) or type(value).__module__ == "itertools":
         msg = "it changes as it is used"
         raise TypeError(msg)
@@ -149,15 +136,16 @@ def _taken_apart(value: Any) -> tuple[Any, ...]:
     if isinstance(made, str):
         msg = "a name says nothing about what it stands for"
         raise TypeError(msg)
+    parts = (*made, None, None, None, None)[:6]
     if _is_its_attributes(type(value)):
-        return (*made[:2], _state_of(value), *made[3:])
-    return (*made, None)[:3] + tuple(made[3:])
+        return (*parts[:2], _state_of(value), *parts[3:])
+    return parts
 
 
 def _is_its_attributes(cls: type) -> bool:
-    """Tell whether the attributes are the state, and nothing says otherwise.
+    """Return whether the attributes are the state, as pickle has it by default.
 
-    Slow tokenizers do, and keep the name of a file in place of what was in it.
+    Slow tokenizers pickle the name of a file instead of what was in it.
     """
     return hasattr(cls, "convert_tokens_to_ids") or all(
         getattr(cls, name) is getattr(object, name)
@@ -166,7 +154,7 @@ def _is_its_attributes(cls: type) -> bool:
 
 
 def _state_of(value: Any) -> dict[str, Any]:
-    """Give the attributes that count; of a fast tokenizer what its engine holds."""
+    """Return the attributes that count; of a fast tokenizer those of its engine."""
     state = attributes_of(value)
     call = inspect.getattr_static(type(value), "__call__", None)
     if isinstance(call, FunctionType) and library_of(call.__module__) is None:
@@ -176,7 +164,7 @@ def _state_of(value: Any) -> dict[str, Any]:
     if engine is not None and hasattr(value, "backend_tokenizer"):
         for name in ("_tokenizer", "_vocab", "_merges"):  # the engine was made of these
             state.pop(name, None)
-        # Not its padding and truncation: each call sets them as it likes.
+        # Not its padding and truncation, which each call sets.
         for name in ("model", "normalizer", "pre_tokenizer", "post_processor"):
             part = getattr(engine, name)
             state[f"engine {name}"] = None if part is None else part.__getstate__()
@@ -185,14 +173,7 @@ def _state_of(value: Any) -> dict[str, Any]:
     return state
 
 
-def _describe(value: Any) -> str:
-    for kinds, words in _UNREADABLE:
-        if isinstance(value, kinds):
-            return words
-    return "an object whose state cannot be read"
-
-
-# The state of these could be had, but would be another each time.
+# The state of these can be read, but is another each time.
 _RANDOM = (random.Random, np.random.RandomState, np.random.Generator, torch.Generator)
 _CHANGING = (*_RANDOM, np.random.BitGenerator, os._Environ)  # noqa: SLF001 - of os.environ
 

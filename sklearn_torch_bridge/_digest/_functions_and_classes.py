@@ -1,42 +1,29 @@
-"""How functions, methods, classes and modules are written.
+"""How functions, methods, classes and modules of code are written.
 
-What a library keeps under its name is that name and the library's version. All else
-is the user's code: its bytecode, with the values that it refers to.
+What a library has is written as its name and the library's version. All else is the
+user's code: its bytecode, with the values that it refers to.
 """
 
 import functools
 import importlib
 import sys
+import types
 import weakref
 from abc import ABCMeta
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import EnumType
 from importlib.util import resolve_name
-from types import (
-    BuiltinFunctionType,
-    CellType,
-    ClassMethodDescriptorType,
-    CodeType,
-    FunctionType,
-    GetSetDescriptorType,
-    MappingProxyType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    MethodType,
-    MethodWrapperType,
-    ModuleType,
-    WrapperDescriptorType,
-)
+from operator import attrgetter
 from typing import Any, Final
 
-from sklearn_torch_bridge._digest._changes import changed_names
-from sklearn_torch_bridge._digest._code import code_digest, imports, references
+from sklearn_torch_bridge._digest._bytecode import code_digest, imports, references
 from sklearn_torch_bridge._digest._encoder import Encoder, Writer
-from sklearn_torch_bridge._digest._library_code import (
-    is_foreign,
+from sklearn_torch_bridge._digest._library_or_user_code import (
+    is_user_code,
     library_of,
     place_of,
 )
+from sklearn_torch_bridge._digest._side_effects import changed_names
 
 __all__ = ["CODE_WRITERS", "write_class", "write_module_of_code", "wrote_place"]
 
@@ -45,22 +32,20 @@ _READ_ANYTHING = [eval, exec, globals, __import__]
 _PLAIN_METACLASSES = (type, ABCMeta, EnumType)
 
 # Of the body of a class: where it came from, what tools read, what Python adds.
-_NOT_BEHAVIOUR = frozenset(
-    {
-        *("__module__", "__doc__", "__dict__", "__weakref__", "__abstractmethods__"),
-        *("__annotations__", "__annotate__", "__annotate_func__", "__classcell__"),
-        *("__annotations_cache__", "__conditional_annotations__", "__type_params__"),
-        *("__firstlineno__", "__static_attributes__", "__orig_bases__", "_abc_impl"),
-        *("__parameters__", "__classdict__", "__classdictcell__", "__slotnames__"),
-        *("_autograd_function_id", "_backward_cls"),  # torch counts its functions
-    }
-)
+_NOT_BEHAVIOUR = {
+    *("__module__", "__doc__", "__dict__", "__weakref__", "__abstractmethods__"),
+    *("__annotations__", "__annotate__", "__annotate_func__", "__classcell__"),
+    *("__annotations_cache__", "__conditional_annotations__", "__type_params__"),
+    *("__firstlineno__", "__static_attributes__", "__orig_bases__", "_abc_impl"),
+    *("__parameters__", "__classdict__", "__classdictcell__", "__slotnames__"),
+    *("_autograd_function_id", "_backward_cls"),  # torch counts its functions
+}
 
 
-def write_function(encoder: Encoder, function: FunctionType) -> None:
+def _write_function(encoder: Encoder, function: types.FunctionType) -> None:
     """Write a function by its name in a library, or by its code and all it uses."""
     compiled = vars(function).get("_torchdynamo_orig_callable")
-    if compiled is not None:  # made by torch.compile, which changes last bits
+    if compiled is not None:  # made by torch.compile, which changes only last bits
         encoder.add_instead(function, compiled)
         return
     home = library_of(function.__globals__.get("__name__"))
@@ -74,11 +59,11 @@ def write_function(encoder: Encoder, function: FunctionType) -> None:
         encoder.add_named(vars(function), "attribute")
         _write_globals(encoder, function)
         _write_imports(encoder, function)
-    else:  # made inside a library: its version stands for what else it uses
+    else:  # made inside a library, whose version stands for what else it uses
         encoder.add((home.name, home.version))
 
 
-def _write_closure(encoder: Encoder, function: FunctionType) -> None:
+def _write_closure(encoder: Encoder, function: types.FunctionType) -> None:
     names = function.__code__.co_freevars
     changed = changed_names(function.__code__)
     for name, cell in zip(names, function.__closure__ or (), strict=True):
@@ -88,7 +73,7 @@ def _write_closure(encoder: Encoder, function: FunctionType) -> None:
             _write_cell(encoder, cell, name)
 
 
-def _write_cell(encoder: Encoder, cell: CellType, name: str = "") -> None:
+def _write_cell(encoder: Encoder, cell: types.CellType, name: str = "") -> None:
     try:
         content = cell.cell_contents
     except ValueError:
@@ -97,36 +82,25 @@ def _write_cell(encoder: Encoder, cell: CellType, name: str = "") -> None:
         encoder.add_part(content, "closure variable", name)
 
 
-def _write_globals(encoder: Encoder, function: FunctionType) -> None:
-    """Write the values behind the global names, through modules to what is meant."""
+def _write_globals(encoder: Encoder, function: Any) -> None:
+    """Write the values of global names: of ``np.linalg.norm`` that of ``norm``."""
     changed = changed_names(function.__code__)
     for name, attributes in references(function.__code__):
         if (name,) in changed:
             encoder.put(b"working state", name.encode())
             continue
-        value: Any = function.__globals__.get(name, _MISSING)
-        if value is _MISSING:
-            value = _builtin(function, name)
-        steps = [name]
+        builtin = function.__builtins__.get(name, _MISSING)  # not in type stubs
+        value, path = function.__globals__.get(name, builtin), name
         for attribute in attributes:
-            if not isinstance(value, ModuleType):
+            if not isinstance(value, types.ModuleType):
                 break
             value = getattr(value, attribute, _MISSING)
-            steps.append(attribute)
-        path = ".".join(steps)
+            path += f".{attribute}"
         encoder.add(path)
         _write_found(encoder, value, "global", path)
 
 
-def _builtin(function: FunctionType, name: str) -> Any:
-    plain: Any = function  # the type stubs do not know the attribute
-    builtins = plain.__builtins__
-    return (builtins if isinstance(builtins, dict) else vars(builtins)).get(
-        name, _MISSING
-    )
-
-
-def _write_imports(encoder: Encoder, function: FunctionType) -> None:
+def _write_imports(encoder: Encoder, function: types.FunctionType) -> None:
     package = function.__globals__.get("__package__")
     for written, names in imports(function.__code__):
         encoder.add((written, names))
@@ -139,14 +113,14 @@ def _write_imports(encoder: Encoder, function: FunctionType) -> None:
         for name in names or [""]:
             if library is None:
                 value = _imported(module, name)
-            else:  # not imported for this; what the user replaced is there already
+            else:  # not imported here; what the user replaced is there already
                 value = getattr(sys.modules.get(module), name, None)
-                value = value if is_foreign(value) else tuple(library)
+                value = value if is_user_code(value) else tuple(library)
             _write_found(encoder, value, "import", f"{module}.{name}".rstrip("."))
 
 
 def _imported(module: str, name: str) -> Any:
-    """Import as the function is about to, when it runs."""
+    """Import what the function will import when it runs."""
     try:
         found = importlib.import_module(module)
         if not name:
@@ -169,51 +143,37 @@ def write_class(encoder: Encoder, cls: type) -> None:
     """Write a class by its name in a library, or by its bases and its body."""
     body: Mapping[str, Any] = vars(cls).copy()
     if wrote_place(encoder, cls):
-        if not _is_changeable(cls):
+        if not cls.__flags__ & 1 << 9:  # Py_TPFLAGS_HEAPTYPE: else it cannot change
             return
-        body = {  # what the user has put into it since
-            name: value for name, value in body.items() if is_foreign(value)
-        }
+        # What the user has put into it since.
+        body = {name: value for name, value in body.items() if is_user_code(value)}
     else:
         encoder.put(b"class", cls.__qualname__.encode())
         if type(cls) not in _PLAIN_METACLASSES:
             encoder.add(type(cls))
     encoder.add(cls.__bases__)
-    left_out = _NOT_BEHAVIOUR | _working_state(cls)
-    kept = {name: body[name] for name in body if name not in left_out}
-    encoder.add_named(kept, "attribute")
+    kept = body.keys() - _NOT_BEHAVIOUR - _working_state(cls)
+    encoder.add_named({name: body[name] for name in kept}, "attribute")
 
 
 def _working_state(cls: type) -> frozenset[str]:
-    """Give the attributes of a class that its own methods write to."""
-    body = vars(cls).copy()
-    methods = [part for part in body.values() if isinstance(part, FunctionType)]
-    return frozenset(
-        path[-1]
-        for method in methods
-        for path in changed_names(method.__code__)
-        if path[:-1] == (cls.__name__,)
-    )
+    """Return the attributes of a class that its own methods write to."""
+    parts = vars(cls).copy().values()
+    methods = [part for part in parts if isinstance(part, types.FunctionType)]
+    paths = {path for method in methods for path in changed_names(method.__code__)}
+    return frozenset(path[-1] for path in paths if path[:-1] == (cls.__name__,))
 
 
-def _is_changeable(cls: type) -> bool:
-    """Tell classes that Python made from those that are compiled and fixed."""
-    return bool(cls.__flags__ & 1 << 9)  # Py_TPFLAGS_HEAPTYPE
-
-
-def write_module_of_code(encoder: Encoder, module: ModuleType) -> None:
+def write_module_of_code(encoder: Encoder, module: types.ModuleType) -> None:
     """Write a library by its name and version, the user's own by all that it holds."""
     library = library_of(module.__name__)
     if library is not None:
         encoder.put(b"librarymodule", f"{library}:{module.__name__}".encode())
         return
     encoder.put(b"module")
-    held = {
-        name: value
-        for name, value in vars(module).copy().items()
-        if not (name.startswith("__") and name.endswith("__"))
-    }
-    encoder.add_named(held, "global")
+    held = vars(module).copy()
+    own = [name for name in held if not (name[:2] == name[-2:] == "__")]
+    encoder.add_named({name: held[name] for name in own}, "global")
 
 
 def wrote_place(encoder: Encoder, value: Any) -> bool:
@@ -233,14 +193,14 @@ def _write_builtin(encoder: Encoder, function: Any) -> None:
     if wrote_place(encoder, function):
         return
     owner = function.__self__
-    if owner is None or isinstance(owner, ModuleType):
+    if owner is None or isinstance(owner, types.ModuleType):
         encoder.refuse(function, "a compiled function")
-        return
-    encoder.put(b"builtin", function.__name__.encode())
-    encoder.add_part(owner, "owner of method", function.__name__)
+    else:
+        encoder.put(b"builtin", function.__name__.encode())
+        encoder.add_part(owner, "owner of method", function.__name__)
 
 
-def _write_method(encoder: Encoder, method: MethodType) -> None:
+def _write_method(encoder: Encoder, method: types.MethodType) -> None:
     encoder.put(b"method")
     encoder.add_part(method.__func__, "function of method", method.__func__.__name__)
     encoder.add_part(method.__self__, "owner of method", method.__func__.__name__)
@@ -260,12 +220,6 @@ def _write_partial(encoder: Encoder, partial: functools.partial[Any]) -> None:
     encoder.add_named(vars(partial), "attribute")
 
 
-def _write_property(encoder: Encoder, descriptor: property) -> None:
-    encoder.put(b"property")
-    encoder.add(descriptor.fget)
-    encoder.add(descriptor.fset)
-
-
 def _write_wrapped(encoder: Encoder, wrapper: Any) -> None:
     """Write class methods, static methods, and functions that remember results."""
     if not wrote_place(encoder, wrapper):
@@ -273,45 +227,36 @@ def _write_wrapped(encoder: Encoder, wrapper: Any) -> None:
         encoder.add(wrapper.__wrapped__)
 
 
-def _write_cached_property(
-    encoder: Encoder, descriptor: functools.cached_property[Any]
-) -> None:
-    encoder.put(b"cachedproperty")  # without its lock, which it has up to Python 3.11
-    encoder.add(descriptor.func)
+def _with_parts(kind: bytes, *parts: Callable[[Any], Any]) -> Writer:
+    """Make a writer of a kind and of what each of `parts` returns for a value."""
 
+    def write(encoder: Encoder, value: Any) -> None:
+        encoder.put(kind)
+        for part in parts:
+            encoder.add(part(value))
 
-def _write_weak(encoder: Encoder, reference: weakref.ref[Any]) -> None:
-    encoder.put(b"weak")
-    encoder.add(reference())
-
-
-def _write_proxy(encoder: Encoder, proxy: MappingProxyType[Any, Any]) -> None:
-    encoder.put(b"proxy")
-    encoder.add(dict(proxy))
-
-
-def _write_code(encoder: Encoder, code: CodeType) -> None:
-    encoder.put(b"code", code_digest(code))
+    return write
 
 
 CODE_WRITERS: dict[type, Writer] = {
-    FunctionType: write_function,
-    MethodType: _write_method,
-    BuiltinFunctionType: _write_builtin,
-    MethodWrapperType: _write_builtin,
-    MethodDescriptorType: _write_descriptor,
-    WrapperDescriptorType: _write_descriptor,
-    ClassMethodDescriptorType: _write_descriptor,
-    GetSetDescriptorType: _write_descriptor,
-    MemberDescriptorType: _write_descriptor,
+    types.FunctionType: _write_function,
+    types.MethodType: _write_method,
+    types.BuiltinFunctionType: _write_builtin,
+    types.MethodWrapperType: _write_builtin,
+    types.MethodDescriptorType: _write_descriptor,
+    types.WrapperDescriptorType: _write_descriptor,
+    types.ClassMethodDescriptorType: _write_descriptor,
+    types.GetSetDescriptorType: _write_descriptor,
+    types.MemberDescriptorType: _write_descriptor,
     functools.partial: _write_partial,
-    functools.cached_property: _write_cached_property,
+    # Without its lock, which it has up to Python 3.11.
+    functools.cached_property: _with_parts(b"cachedproperty", attrgetter("func")),
     functools._lru_cache_wrapper: _write_wrapped,  # noqa: SLF001 - the class has no other name
     classmethod: _write_wrapped,
     staticmethod: _write_wrapped,
-    property: _write_property,
-    weakref.ref: _write_weak,
-    CellType: _write_cell,
-    CodeType: _write_code,
-    MappingProxyType: _write_proxy,
+    property: _with_parts(b"property", attrgetter("fget"), attrgetter("fset")),
+    weakref.ref: _with_parts(b"weak", lambda reference: reference()),
+    types.CellType: _write_cell,
+    types.CodeType: lambda encoder, code: encoder.put(b"code", code_digest(code)),
+    types.MappingProxyType: _with_parts(b"proxy", dict),
 }

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
-from sklearn_torch_bridge._digest import _changes, digest
-from sklearn_torch_bridge._digest._changes import changed_attributes, changed_names
+from sklearn_torch_bridge._digest import _side_effects, digest
+from sklearn_torch_bridge._digest._side_effects import changed_attributes, changed_names
 from sklearn_torch_bridge._known import fingerprint_module
 from tests.tiny_models import Counting, Returning
 
@@ -159,7 +159,7 @@ def test_two_steps_in_one_are_followed(name, expected):
     """As Python 3.13 and later write them; so `self.last = x` loads both at once."""
     stack = [("log",), ("top",)]
     step = types.SimpleNamespace(opname=name, argval=("a", "b"))
-    _changes._move(stack, step)
+    _side_effects._move(stack, step)
     assert stack == expected
 
 
