@@ -1,8 +1,9 @@
 """A scikit-learn compatible adapter for PyTorch models."""
 
-from importlib.metadata import version
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from sklearn_torch_bridge import adapters, inspection, models, pooling, stats
+from sklearn_torch_bridge import models, pooling
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._errors import (
     BadRowWarning,
@@ -14,16 +15,22 @@ from sklearn_torch_bridge._errors import (
     OutputError,
     PartitionError,
 )
+from sklearn_torch_bridge._estimators import Precomputed as Precomputed
 from sklearn_torch_bridge._estimators import (
     TensorToArray,
     TorchFeatureExtractor,
     precompute,
 )
+from sklearn_torch_bridge._packages import VERSION, set_home
+from sklearn_torch_bridge._pickling import Shared as Shared
 from sklearn_torch_bridge._pickling import share
 from sklearn_torch_bridge.cache import EmbeddingCache
-from sklearn_torch_bridge.inspection import layer_table
 
-__version__ = version("sklearn-torch-bridge")
+if TYPE_CHECKING:
+    from sklearn_torch_bridge import adapters, inspection, stats
+    from sklearn_torch_bridge.inspection import layer_table
+
+__version__ = VERSION
 
 __all__ = [
     "BadRowWarning",
@@ -47,3 +54,19 @@ __all__ = [
     "stats",
     "to_numpy",
 ]
+
+set_home(globals(), "Precomputed", "Shared")  # these two are what functions return
+
+
+def __getattr__(name: str) -> Any:
+    """Load a subpackage, or what one of them brings, when it is asked for."""
+    if name in ("adapters", "inspection", "stats"):
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "layer_table":
+        return importlib.import_module(f"{__name__}.inspection").layer_table
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

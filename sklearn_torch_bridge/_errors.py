@@ -1,22 +1,5 @@
 """Every exception and warning of the package.
 
-::
-
-    TypeError
-    ├── ConversionError     the values of a tensor cannot be had as an array
-    │   └── OutputError     (also a ValueError) which of several values is meant?
-    └── FingerprintError    nothing tells whether a part is the same as before
-    ValueError
-    ├── CacheError          a file is no cache, or cannot be used as one
-    └── LayerNotRunError    (internal) a layer asked for is not on the model's way
-    RuntimeError
-    ├── ForwardError        the model failed on some rows
-    │   └── NotCompiledError  (internal) the model cannot be compiled
-    └── PartitionError      a row of a partition of Dask or Ray failed
-    UserWarning
-    ├── BadRowWarning       rows that could not be used are NaN in the result
-    └── CacheWarning        a cache cannot be read, or not be written to
-
 Everything else is a plain `TypeError` or `ValueError`.
 """
 
@@ -35,21 +18,21 @@ __all__ = [
 
 
 class CacheError(ValueError):
-    """The file of an `EmbeddingCache` is something else, or cannot be used.
+    """The file of an `EmbeddingCache` is not a cache, or cannot be used as one.
 
-    Something else than a cache of this format is left as it is.
+    A file that is not a cache of this format is left as it is.
     """
 
 
 class CacheWarning(UserWarning):
     """Rows could not be read from a cache, or not be stored there.
 
-    Results are right; rows are computed again that need not be.
+    Results are right, but rows are computed again.
     """
 
 
 class ConversionError(TypeError):
-    """The values of an object cannot be had as a NumPy or SciPy array.
+    """The values of an object cannot become a NumPy or SciPy array.
 
     The message says what came and what to call instead.
     """
@@ -58,16 +41,16 @@ class ConversionError(TypeError):
 class OutputError(ConversionError, ValueError):
     """A model's output has several fields, or lacks the one asked for.
 
-    A `TypeError` because such an object is no single tensor, and a `ValueError`
-    because another `output` mends it.
+    A `TypeError` because such an object is not one tensor, and a `ValueError` because
+    another `output` helps.
     """
 
 
 class FingerprintError(TypeError):
     """A part of the settings, or a row, cannot be identified for the cache.
 
-    The message names the part. `cache_key` stands for it: a str that the user changes
-    whenever that part would change the result.
+    The message names the part. `cache_key` can stand for it: a str that the user
+    changes whenever that part changes the result.
     """
 
 
@@ -84,14 +67,14 @@ class ForwardError(RuntimeError):
 
 
 class NotCompiledError(ForwardError):
-    """The model cannot be compiled, or not so that compiling it would pay."""
+    """The model cannot be compiled, or compiling it would not make it faster."""
 
 
 class PartitionError(RuntimeError):
     """A partition of a Dask collection, or a batch of a Ray Dataset, failed.
 
-    The message names the partition, the first row in it that fails, and the error. Its
-    traceback is a note; it is no ``__cause__``, as another process may lack its class.
+    The message names the partition, the first row in it that fails, and the error. The
+    traceback is a note. There is no ``__cause__``: another process may lack its class.
     """
 
 

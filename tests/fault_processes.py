@@ -1,4 +1,4 @@
-"""Faults of machines, each in a process of its own; run by test_faults.
+"""Faults of machines, each in a process of its own; run by test_faults_of_processes.
 
 Called with the name of a function and its arguments, each of which asserts what must
 hold.
@@ -23,7 +23,7 @@ from torch import nn
 
 from cache_processes import Signal, fork, join
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, precompute
-from sklearn_torch_bridge._replica._make_replica import _RANDOM
+from sklearn_torch_bridge._replica import _random_state
 from tiny_models import Counting, mlp
 
 NOBODY = 65534
@@ -367,7 +367,7 @@ class Work:
         settled()  # threads that were about to begin end at their first batch
         assert all(part.training for part in self.module.modules())
         assert not any(part._forward_hooks for part in self.module.modules())
-        assert not any(_RANDOM._runs.values()), _RANDOM._runs
+        assert not any(_random_state._N_RUNS.values()), _random_state._N_RUNS
         if self.what == "saved":
             loaded = TorchFeatureExtractor.load(self.place / "saved", mlp(n_in=2))
             assert loaded.batch_size in (5, 6)

@@ -30,9 +30,9 @@ from sklearn_torch_bridge import (
     EmbeddingCache,
     TorchFeatureExtractor,
 )
-from sklearn_torch_bridge._storing import _folder
+from sklearn_torch_bridge._storing import _saved_folder
 from sklearn_torch_bridge.models._torch_files import load_export, load_torchscript
-from tests.cache.test_damage import (
+from tests.cache.test_store import (
     append,
     copy_a_run,
     cut_off,
@@ -56,14 +56,14 @@ N_ROWS = 30
 
 
 class Watch:
-    """Hears what Python does while a case runs: a hook that cannot be taken off."""
+    """Records what Python does while a case runs, by a hook that cannot be removed."""
 
     def __init__(self):
         self.folder = None
         self.seen = []
-        sys.addaudithook(self.hear)
+        sys.addaudithook(self.record)
 
-    def hear(self, event, arguments):
+    def record(self, event, arguments):
         if self.folder is None:
             return
         place = str(arguments[0]) if arguments else ""
@@ -271,7 +271,7 @@ class Forged:
         config = json.loads(base["config.json"])
         for _ in range(chance.integers(1, 4)):
             edit(config, chance)
-        config["digest"] = _folder._digest(config)
+        config["digest"] = _saved_folder._digest(config)
         files = base | {"config.json": json.dumps(config).encode()}
         if other is not None and chance.random() < 0.3:
             files["model.safetensors"] = edited_header(
@@ -412,7 +412,7 @@ def run(target, n_cases, seed):
 
 
 def memory():
-    """Give a folder in memory, where there is one."""
+    """Return a folder in memory, where there is one."""
     place = "/dev/shm"  # noqa: S108 - a new folder in it
     return place if os.path.isdir(place) else None  # noqa: PTH112 - one line
 

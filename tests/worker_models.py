@@ -1,4 +1,4 @@
-"""Models for worker processes, which tell in a folder what they went through."""
+"""Models for worker processes, which record in a folder what became of them."""
 
 import os
 import signal
@@ -76,7 +76,7 @@ def note(folder):
 
 
 def loads_in(folder):
-    """Give the process of each load so far, but for this one's."""
+    """Return the process of each load so far, but for this one's."""
     path = Path(folder, "loads")
     pids = path.read_text().split() if path.exists() else []
     return [pid for pid in pids if int(pid) != os.getpid()]
@@ -95,7 +95,7 @@ class Letters(nn.Module):
 
 
 def as_letters(texts):
-    """Give the bytes of texts, padded with zeros, and which of them are real."""
+    """Return the bytes of texts, padded with zeros, and which of them are real."""
     rows = [list(text.encode()) or [0] for text in texts]
     ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
     mask = np.zeros_like(ids)

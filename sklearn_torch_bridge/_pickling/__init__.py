@@ -1,13 +1,14 @@
-"""Weights beside pickles: what other processes get of a module.
+"""Pickles of modules: their weights in a few arrays, which joblib maps for its workers.
 
-Hides how tensors become a few plain arrays that joblib maps, and modules of them again.
+Hides how the arrays are laid out and read back, and the names in pickles of old.
 """
 
+from sklearn_torch_bridge._pickling._old_names import find_old_names
 from sklearn_torch_bridge._pickling._pack import (
     Packed,
     cloudpickle,
-    detour,
     export_values,
+    reducer_override,
     restore_values,
     unpack,
 )
@@ -17,9 +18,12 @@ __all__ = [
     "Packed",
     "Shared",
     "cloudpickle",
-    "detour",
     "export_values",
+    "reducer_override",
     "restore_values",
     "share",
     "unpack",
 ]
+
+unpack.__module__ = __name__  # where every pickle with a module finds it: it stays here
+find_old_names()

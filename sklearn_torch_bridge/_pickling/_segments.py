@@ -9,30 +9,27 @@ import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from sklearn_torch_bridge._tensor_bytes import Bytes, memory_of
+from sklearn_torch_bridge._tensor_bytes import Bytes, storage_bytes
 
-__all__ = ["LARGE_BYTES", "Place", "Segments", "segments_of"]
+__all__ = ["LARGE_BYTES", "Segments", "segments_of"]
 
 LARGE_BYTES = 1 << 20  # more than that, joblib hands to its workers as a file
 _ALIGNED_BYTES = 64  # a cache line, for each tensor among the small ones
 _LARGEST_ITEM_BYTES = 16  # complex128
 
 
-class Place(NamedTuple):
-    """Where the memory of a tensor begins: in which array, at which byte."""
-
-    array: int
-    start: int
+Place = tuple[int, int]  # where a tensor begins: number of the array, byte in it
 
 
 class Segments(NamedTuple):
-    """The memory of some tensors, and where each of them is; None if it is empty."""
+    """The memory of some tensors, and the place of each; None if it has no values."""
 
     arrays: list[Bytes]
     devices: list[torch.device]
@@ -40,25 +37,23 @@ class Segments(NamedTuple):
 
 
 def segments_of(owner: Any, tensors: Sequence[torch.Tensor]) -> Segments:
-    """Give the memory of the strided `tensors` that belong to `owner`.
+    """Return the memory of the strided `tensors` that belong to `owner`.
 
-    What they share is there once. Large arrays on the CPU are views, and lock nobody's
-    storage. For equal contents the arrays are those of the call before.
-
-    The cost is one reading of all bytes for their checksums: version counters miss
-    `p.data` and fused steps.
+    Shared memory is there once. Large arrays on the CPU are views; their storage can
+    still be resized. While contents are equal, the arrays are those of the last call:
+    all bytes are read for checksums, as version counters miss `p.data` and fused steps.
     """
     segments, found = _join(tensors)
     groups = _group(segments)
-    begins = {
-        segment: Place(number, start)
+    begins: dict[_Segment, Place] = {
+        segment: (number, start)
         for number, group in enumerate(groups)
         for segment, start in zip(group, _starts(group), strict=True)
     }
     places: list[Place | None] = [None] * len(tensors)
     for number, (segment, offset) in found.items():
         array, start = begins[segment]
-        places[number] = Place(array, start + offset)
+        places[number] = array, start + offset
     with _LOCK:
         known = [*_KNOWN.get(owner, ()), *[None] * len(groups)]
         kept = [_keep(*pair) for pair in zip(groups, known, strict=False)]
@@ -86,17 +81,16 @@ class _Segment:
         return self.n_bytes > LARGE_BYTES
 
     def read(self) -> Bytes:
-        """Give a view of the memory, or a copy of that of another device."""
+        """Return a view of the memory, or a copy where it is on another device."""
         if self.device.type != "cpu":
             flat = torch.empty(0, dtype=torch.uint8, device=self.device)
             flat.set_(self.storage, self.start, (self.n_bytes,), (1,))
-            copied: Bytes = flat.cpu().numpy()
-            return copied
-        return memory_of(self.storage, self.start, self.n_bytes)
+            return np.asarray(flat.cpu())
+        return storage_bytes(self.storage, self.start, self.n_bytes)
 
 
 class _Kept(NamedTuple):
-    """An array, and of what it was made."""
+    """An array, and what it was made of."""
 
     array: Bytes
     state: tuple[Any, ...]
@@ -110,7 +104,7 @@ _LOCK = threading.Lock()  # joblib pickles in a thread of its own
 def _join(
     tensors: Iterable[torch.Tensor],
 ) -> tuple[list[_Segment], dict[int, tuple[_Segment, int]]]:
-    """Unite what overlaps; tell for each tensor its segment, and from which byte."""
+    """Unite tensors that overlap; return the segment of each, and its byte there."""
     by_storage: dict[tuple[torch.device, int], list[tuple[int, _Segment]]] = {}
     for number, tensor in enumerate(tensors):
         if tensor.numel():
@@ -132,7 +126,7 @@ def _join(
 
 
 def _extent(tensor: torch.Tensor) -> _Segment:
-    """Give the bytes from the first to the last value of a tensor."""
+    """Return the stretch from the first to the last value of a tensor."""
     storage, item = tensor.untyped_storage(), tensor.element_size()
     start = int(tensor.storage_offset()) * item
     steps = zip(tensor.shape, tensor.stride(), strict=True)
@@ -148,58 +142,37 @@ def _extent(tensor: torch.Tensor) -> _Segment:
 
 
 def _group(segments: Iterable[_Segment]) -> list[list[_Segment]]:
-    """Put the small segments of a device together; a large one stays alone."""
-    groups: list[list[_Segment]] = []
-    small: dict[torch.device, list[_Segment]] = {}
+    """Put the small segments of each device in one group, each large one in its own."""
+    groups: dict[Any, list[_Segment]] = {}
     for segment in segments:
-        if segment.is_large:
-            groups.append([segment])
-        elif segment.device in small:
-            small[segment.device].append(segment)
-        else:
-            groups.append(small.setdefault(segment.device, [segment]))
-    return groups
+        key = segment if segment.is_large else segment.device
+        groups.setdefault(key, []).append(segment)
+    return list(groups.values())
 
 
 def _starts(group: Iterable[_Segment]) -> list[int]:
-    """Give the byte at which each segment begins in the array of its group."""
-    starts, end = [], 0
-    for segment in group:
-        starts.append(end)
-        end += -(-segment.n_bytes // _ALIGNED_BYTES) * _ALIGNED_BYTES
-    return starts
+    """Return the byte at which each segment begins in the array of its group."""
+    sizes = [-(-one.n_bytes // _ALIGNED_BYTES) * _ALIGNED_BYTES for one in group]
+    return [0, *accumulate(sizes[:-1])]
 
 
 def _keep(group: list[_Segment], before: _Kept | None) -> _Kept:
-    """Give the array of a group: the one from before, if it holds the same."""
-    pieces = [segment.read() for segment in group]
-    first = group[0]
+    """Return the array of a group: the one from before, if it holds the same."""
+    pieces, first = [segment.read() for segment in group], group[0]
     is_alone = first.is_large
-    state = (first.device, *((piece.size, _checksum(piece)) for piece in pieces))
+    state = (first.device, *((piece.size, zlib.crc32(piece.data)) for piece in pieces))
     storage = first.storage if is_alone and first.device.type == "cpu" else None
     if (
         before is not None
         and before.state == state
         and before.storage is storage
-        and (storage is None or _address(before.array) == _address(pieces[0]))
+        and (storage is None or before.array.ctypes.data == pieces[0].ctypes.data)
     ):
         return before
-    array = pieces[0] if is_alone else _pack(pieces, _starts(group))
-    return _Kept(array, state, storage)
-
-
-def _pack(pieces: Sequence[Bytes], starts: Sequence[int]) -> Bytes:
-    """Copy pieces into one array; what is between them is zero."""
+    if is_alone:
+        return _Kept(pieces[0], state, storage)
+    starts = _starts(group)
     array = np.zeros(starts[-1] + pieces[-1].size, np.uint8)
     for piece, start in zip(pieces, starts, strict=True):
         array[start : start + piece.size] = piece
-    return array
-
-
-def _checksum(array: Bytes) -> int:
-    return zlib.crc32(array.data)
-
-
-def _address(array: Bytes) -> int:
-    address: int = array.ctypes.data
-    return address
+    return _Kept(array, state, storage)

@@ -1,4 +1,4 @@
-"""A handle on a module, that clones and copies as itself."""
+"""A handle on a module: copies and clones of it are the handle itself."""
 
 from typing import Any, Self
 
@@ -10,11 +10,11 @@ __all__ = ["Shared", "share"]
 
 
 def share(model: Any) -> "Shared":
-    """Give a handle on a module, for a grid of models whose weights are not copied.
+    """Wrap a module in a handle, so that a grid of models copies no weights.
 
-    scikit-learn copies the values of a grid for each candidate. It hands on a handle,
-    and so do `copy.copy` and `copy.deepcopy`. With `n_jobs` the weights of all handles
-    reach the workers as one memory map each.
+    scikit-learn copies the values of a grid for each candidate, but no handle, nor do
+    `copy.copy` and `copy.deepcopy`. With `n_jobs` the weights of each handle reach the
+    workers as one memory map.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def share(model: Any) -> "Shared":
     Raises
     ------
     TypeError
-        If `model` is no module. Strings and callables need no handle.
+        If `model` is not a module. Strings and callables need no handle.
 
     See Also
     --------
@@ -66,22 +66,21 @@ def share(model: Any) -> "Shared":
 
 
 class Shared:
-    """A module that is handed on instead of copied; made by `share`."""
+    """A handle on a module, which copies and clones as itself; made by `share`."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def __sklearn_clone__(self) -> Self:
-        return self
-
     def __copy__(self) -> Self:
         return self
+
+    __sklearn_clone__ = __copy__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Shared, (exported(self.module),)
+        return share, (exported(self.module),)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Shared) and other.module is self.module

@@ -1,6 +1,6 @@
-"""An extractor as a folder of plain data, without pickle.
+"""Extractors as folders of JSON and safetensors, without pickle.
 
-Hides the files of the folder, and how a new one takes the place of an old one.
+Hides the files of a folder, and how new ones take the place of old ones.
 """
 
 from sklearn_torch_bridge._storing._save_and_load import read_extractor, write_extractor

@@ -1,27 +1,30 @@
-"""Values as JSON, of a closed list of kinds, so that reading them runs no code.
+"""Values of a fixed list of kinds as JSON, so that reading them runs no code.
 
-A kind that JSON lacks is an object of one key, its name.
+A kind that JSON lacks is written as an object with one key, the name of the kind.
 """
 
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["NotPlainError", "from_plain", "to_plain"]
+from sklearn_torch_bridge._types import NUMERIC_KINDS
 
-_NUMBERS = "biufc"  # kinds of dtypes
+__all__ = ["NotStorableError", "decode", "encode"]
+
+_Convert = Callable[[Any], Any]
 _DEEPEST = 100  # no setting comes near it, and no recursion ends before it
 
 
-class NotPlainError(TypeError):
-    """A value is of no kind that is stored."""
+class NotStorableError(TypeError):
+    """A value is of none of the kinds that can be stored."""
 
 
-def to_plain(value: Any) -> Any:
-    """Give what `json.dumps` takes and `from_plain` understands."""
+def encode(value: Any) -> Any:
+    """Convert a value to what `json.dumps` takes and `decode` converts back."""
     if value is None or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -29,60 +32,54 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (np.bool_, np.integer)):
         return value.item()
     if isinstance(value, list):
-        return [to_plain(item) for item in value]
-    for kind, (is_one, encode, _) in _KINDS.items():
-        if is_one(value):
-            return {kind: encode(value)}
+        return [encode(item) for item in value]
+    for name, (includes, write, _) in _KINDS.items():
+        if includes(value):
+            return {name: write(value)}
     msg = f"{type(value).__name__} is no kind of value that is stored"
-    raise NotPlainError(msg)
+    raise NotStorableError(msg)
 
 
-def from_plain(plain: Any) -> Any:
-    """Undo `to_plain`; anything else is a `ValueError`."""
-    level = [plain]
+def decode(encoded: Any) -> Any:
+    """Undo `encode`; raise a `ValueError` for anything else."""
+    level = [encoded]
     for _ in range(_DEEPEST):
-        level = [part for value in level for part in _parts(value)]
+        dicts = [value.values() for value in level if isinstance(value, dict)]
+        lists = [value for value in level if isinstance(value, list)]
+        level = [*chain(*dicts, *lists)]
         if not level:
-            return _from_plain(plain)
+            return _decode(encoded)
     msg = f"no value that is stored is nested as deep as {_DEEPEST}"
     raise ValueError(msg)
 
 
-def _parts(plain: Any) -> list[Any]:
-    if isinstance(plain, list):
-        return plain
-    return list(plain.values()) if isinstance(plain, dict) else []
-
-
-def _from_plain(plain: Any) -> Any:
-    if plain is None or isinstance(plain, (bool, str, int, float)):
-        return plain
-    if isinstance(plain, list):
-        return [_from_plain(item) for item in plain]
+def _decode(encoded: Any) -> Any:
+    if encoded is None or isinstance(encoded, (bool, str, int, float)):
+        return encoded
+    if isinstance(encoded, list):
+        return [_decode(item) for item in encoded]
     try:
-        ((kind, content),) = plain.items()
-        return _KINDS[kind][2](content)
+        ((kind, content),) = encoded.items()
+        return _KINDS[kind][-1](content)
     except (
         *(AttributeError, KeyError, OverflowError),
         *(RuntimeError, TypeError, ValueError),
     ) as error:
-        msg = f"no kind of value is stored as {str(plain)[:80]!r}"
+        msg = f"no kind of value is stored as {str(encoded)[:80]!r}"
         raise ValueError(msg) from error
 
 
 def _is_dtype(value: Any) -> bool:
-    """Tell a dtype of numbers, or a class that names one."""
-    is_class = isinstance(value, type) and (
-        issubclass(value, np.generic) or value in (bool, int, float, complex)
-    )
-    return (isinstance(value, np.dtype) or is_class) and (
-        np.dtype(value).kind in _NUMBERS
-    )
+    """Check for a dtype of numbers, or a class that stands for one."""
+    classes = (np.generic, bool, int, float, complex)
+    is_class = isinstance(value, type) and issubclass(value, classes)
+    is_one = is_class or isinstance(value, np.dtype)
+    return is_one and np.dtype(value).kind in NUMERIC_KINDS
 
 
 def _to_dtype(name: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(str(name))
-    if dtype.kind not in _NUMBERS:
+    if dtype.kind not in NUMERIC_KINDS:
         msg = f"{name!r} is no dtype of numbers"
         raise ValueError(msg)
     return dtype
@@ -95,12 +92,6 @@ def _is_names(value: Any) -> bool:
         and value.dtype.kind in "OU"
         and all(isinstance(item, str) for item in value)
     )
-
-
-def _to_names(items: Any) -> Any:
-    names = np.empty(len(items), object)
-    names[:] = [str(item) for item in items]
-    return names
 
 
 def _is_empty(value: Any) -> bool:
@@ -116,25 +107,23 @@ def _to_empty(content: Any) -> Any:
     return array
 
 
-_Kind = tuple[Callable[[Any], bool], Callable[[Any], Any], Callable[[Any], Any]]
-
-# Name -> what is of the kind, how it is written, how it is read.
-_KINDS: dict[str, _Kind] = {
+# What JSON lacks: a check for such a value, and how it is written and read.
+_KINDS: dict[str, tuple[Callable[[Any], bool], _Convert, _Convert]] = {
     "tuple": (
         lambda value: isinstance(value, tuple),
-        lambda value: [to_plain(item) for item in value],
-        lambda items: tuple(_from_plain(item) for item in items),
+        lambda value: [encode(item) for item in value],
+        lambda items: tuple(_decode(item) for item in items),
     ),
     "dict": (
         lambda value: (
             isinstance(value, dict) and all(isinstance(k, str) for k in value)
         ),
-        lambda value: {key: to_plain(item) for key, item in value.items()},
-        lambda items: {key: _from_plain(item) for key, item in items.items()},
+        lambda value: {key: encode(item) for key, item in value.items()},
+        lambda items: {key: _decode(item) for key, item in items.items()},
     ),
     "dtype": (_is_dtype, lambda value: np.dtype(value).str, _to_dtype),
     "device": (lambda value: isinstance(value, torch.device), str, torch.device),
-    "names": (_is_names, list, _to_names),
+    "names": (_is_names, list, lambda items: np.array([*map(str, items)], object)),
     "no values": (
         _is_empty,
         lambda value: [value.dtype.str, list(value.shape)],

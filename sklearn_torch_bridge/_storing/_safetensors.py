@@ -1,6 +1,5 @@
 """The weights of a module as a safetensors file, which holds numbers and no code."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_torch_bridge._packages import import_optional
-from sklearn_torch_bridge._tensor_bytes import memory_of
+from sklearn_torch_bridge._tensor_bytes import new_hash, tensor_bytes
 
 __all__ = [
+    "State",
     "check_state",
     "digest_of_file",
     "digest_of_state",
     "fill",
-    "looks_of",
+    "layout_of_state",
     "read_state",
     "state_of",
     "write_state",
@@ -31,10 +31,7 @@ _ALIASES, _DIGEST = "aliases", "digest"  # in the header of the file
 
 
 def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Give all that a module computes with, by name; the tensors are its own.
-
-    That is its state dict, and the buffers that are left out of it.
-    """
+    """Return the state dict of a module, and buffers that it lacks, not as copies."""
     state = dict(module.state_dict())
     for name, buffer in module.named_buffers(remove_duplicate=False):
         state.setdefault(name, buffer.detach())
@@ -45,8 +42,8 @@ def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def looks_of(state: State) -> dict[str, str]:
-    """Say of each tensor what dtype and shape it has, as "float32 [2, 3]"."""
+def layout_of_state(state: State) -> dict[str, str]:
+    """Return the dtype and the shape of each tensor, as "float32 [2, 3]"."""
     return {
         name: f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
         for name, tensor in state.items()
@@ -54,32 +51,31 @@ def looks_of(state: State) -> dict[str, str]:
 
 
 def digest_of_state(state: State) -> str:
-    """Sum up names, dtypes, shapes and values in 64 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=32)
-    for name, look in sorted(looks_of(state).items()):
-        digest.update(json.dumps([name, look]).encode())
-        dense = _dense(state[name])
-        digest.update(_bytes(dense) if dense.numel() else b"")
+    """Compute a digest of names, dtypes, shapes and values, in 64 hexadecimals."""
+    digest = new_hash()
+    for name, layout in sorted(layout_of_state(state).items()):
+        digest.update(json.dumps([name, layout]).encode())
+        digest.update(tensor_bytes(state[name].detach().cpu()).data)
     return digest.hexdigest()
 
 
-def check_state(state: State, looks: Mapping[str, str], *, whose: str) -> None:
-    """Refuse tensors of other names, dtypes or shapes than in `looks`."""
-    found = looks_of(state)
-    if missing := sorted(set(looks) - set(found)):
-        msg = f"{whose} must have {missing[0]!r} ({looks[missing[0]]}), as saved."
+def check_state(state: State, layout: Mapping[str, str], *, whose: str) -> None:
+    """Refuse tensors of other names, dtypes or shapes than in `layout`."""
+    found = layout_of_state(state)
+    if missing := sorted(set(layout) - set(found)):
+        msg = f"{whose} must have {missing[0]!r} ({layout[missing[0]]}), as saved."
         raise ValueError(msg)
-    if surplus := sorted(set(found) - set(looks)):
+    if surplus := sorted(set(found) - set(layout)):
         msg = f"{whose} has {surplus[0]!r} ({found[surplus[0]]}), which was not saved."
         raise ValueError(msg)
-    for name, look in looks.items():
-        if found[name] != look:
-            msg = f"{whose} must have {name!r} as {look}, as saved; got {found[name]}."
+    for name, saved in layout.items():
+        if found[name] != saved:
+            msg = f"{whose} must have {name!r} as {saved}, as saved; got {found[name]}."
             raise ValueError(msg)
 
 
 def write_state(state: State, path: Path, digest: str) -> None:
-    """Write tensors to a file; those that are one and the same are written once."""
+    """Write tensors to a file; one that has several names is written once."""
     library = import_optional("safetensors.torch", purpose=_PURPOSE)
     fault = import_optional("safetensors", purpose=_PURPOSE).SafetensorError
     written: dict[str, torch.Tensor] = {}
@@ -87,21 +83,20 @@ def write_state(state: State, path: Path, digest: str) -> None:
     known: dict[Any, str] = {}
     memory: set[int] = set()
     for name, tensor in state.items():
-        key = _view_of(tensor) if tensor.numel() else name
+        key = _identity(tensor) if tensor.numel() else name
         if key in known:
             aliases[name] = known[key]
             continue
         known[key] = name
-        dense = _dense(tensor)
-        if dense.untyped_storage().data_ptr() in memory:  # another view of it
-            dense = dense.clone()
-        memory.add(dense.untyped_storage().data_ptr())
-        written[name] = dense
+        dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        place = dense.untyped_storage().data_ptr()
+        written[name] = dense.clone() if place in memory else dense  # a view of another
+        memory.add(place)
     header = {"format": "pt", _ALIASES: json.dumps(aliases), _DIGEST: digest}
-    path.touch()  # where that is forbidden it says so
+    path.touch()  # raises a PermissionError, where safetensors has an error of its own
     try:
         library.save_file(written, path, metadata=header)
-    except fault as error:  # what the disk says, in words alone
+    except fault as error:  # a full disk among others; the text alone says what
         msg = f"{path} could not be written: {error}"
         raise OSError(msg) from error
     except KeyError as error:  # a dtype
@@ -126,7 +121,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def digest_of_file(path: Path) -> str | None:
-    """Give the digest that a file says it has; None if it is no whole file."""
+    """Return the digest in the header of a file; None if the file is not whole."""
     safetensors = import_optional("safetensors", purpose=_PURPOSE)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -137,31 +132,31 @@ def digest_of_file(path: Path) -> str | None:
 
 
 def fill(module: nn.Module, state: State) -> None:
-    """Give `module` the values of `state`, which has tensors of the same kinds."""
+    """Copy the values of `state`, whose layout is that of `module`, into `module`."""
     persistent = module.state_dict()
-    repeated = {name for name, own in state_of(module).items() if _repeats(own)}
-    known = {name: state[name] for name in persistent if name not in repeated}
+    expanded = {name for name, own in state_of(module).items() if _is_expanded(own)}
+    known = {name: state[name] for name in persistent if name not in expanded}
     module.load_state_dict(known, strict=False)
-    named = (
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    )
+    parameters = module.named_parameters(remove_duplicate=False)
     with torch.no_grad():
-        for name, tensor in named:
-            if name in repeated:  # it cannot be written to, only replaced
+        for name, tensor in (
+            *parameters,
+            *module.named_buffers(remove_duplicate=False),
+        ):
+            if name in expanded:  # it cannot be written to, only replaced
                 tensor.data = state[name].to(tensor.device, copy=True)
             elif name not in persistent:
                 tensor.copy_(state[name])
 
 
-def _repeats(tensor: torch.Tensor) -> bool:
-    """Tell an expanded tensor, whose values are one in memory."""
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    """Check whether several values of a tensor are one in memory."""
     pairs = zip(tensor.shape, tensor.stride(), strict=True)
     return any(size > 1 and step == 0 for size, step in pairs)
 
 
 def _not_storable(value: Any) -> str:
-    """Say why a part of a module's state cannot be stored, if so."""
+    """Return why a part of a module's state cannot be stored, or ""."""
     if not isinstance(value, torch.Tensor):
         return f"is no tensor but {type(value).__name__}"
     if is_lazy(value):
@@ -175,18 +170,7 @@ def _not_storable(value: Any) -> str:
     return ""
 
 
-def _view_of(tensor: torch.Tensor) -> tuple[Any, ...]:
-    """Give what two tensors have in common that are one and the same."""
+def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Return what is equal only of tensors that are views of the same values."""
     place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
     return (*place, tensor.dtype, tensor.is_conj(), tensor.is_neg())
-
-
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    """Give the values in memory as they are, one after the other, on the CPU."""
-    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-
-
-def _bytes(dense: torch.Tensor) -> memoryview:
-    item = dense.element_size()
-    start, n_bytes = int(dense.storage_offset()) * item, dense.numel() * item
-    return memory_of(dense.untyped_storage(), start, n_bytes).data

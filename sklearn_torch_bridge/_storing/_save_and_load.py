@@ -1,43 +1,41 @@
-"""A fitted extractor as a folder of plain data.
+"""Write an extractor into a folder, and make one of what is there.
 
-Nothing in the folder is code, and none of it is run: the file names are fixed, no
-class or path named inside is looked up, and the architecture comes from the caller.
+Nothing in the folder is run as code: the file names are fixed, no class or path named
+inside is looked up, and the architecture comes from the caller.
 """
 
 import copy
 import inspect
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from sklearn_torch_bridge._packages import VERSIONS
 from sklearn_torch_bridge._pickling import Shared
-from sklearn_torch_bridge._storing._folder import (
+from sklearn_torch_bridge._storing._json import NotStorableError, decode, encode
+from sklearn_torch_bridge._storing._safetensors import (
+    State,
+    check_state,
+    digest_of_state,
+    fill,
+    layout_of_state,
+    state_of,
+)
+from sklearn_torch_bridge._storing._saved_folder import (
     check_target,
     read_config,
     read_weights,
     write_folder,
 )
-from sklearn_torch_bridge._storing._json import NotPlainError, from_plain, to_plain
-from sklearn_torch_bridge._storing._safetensors import (
-    check_state,
-    digest_of_state,
-    fill,
-    looks_of,
-    state_of,
-)
 from sklearn_torch_bridge.models import load_model
 
 __all__ = ["read_extractor", "write_extractor"]
 
-State = Mapping[str, torch.Tensor]
-
 _GIVEN_AGAIN = ("model", "preprocess", "pooling")  # where they are objects
-_LEFT_OUT = ("cache",)  # a place on this machine; what is computed is the same
+_LEFT_OUT = ("cache",)  # a path of this machine, which changes no result
 _PROGRAMS = ("torchscript:", "export:")  # strings that name code
 _LEARNT = (
     *("n_features_in_", "feature_names_in_", "_n_features_out", "_layer_widths"),
@@ -59,7 +57,7 @@ def read_extractor(
     """Make an extractor of what `write_extractor` stored, and of `given` objects."""
     target = Path(folder)
     config = read_config(target)
-    parameters, learnt = _values(cls, config)
+    parameters, learnt = _decoded(cls, config)
     _check_given(config, given)
     parameters |= {name: given[name] for name in config["again"]}
     if given["model"] is not None:
@@ -78,7 +76,7 @@ def read_extractor(
 
 
 def _describe(extractor: Any) -> tuple[dict[str, Any], State | None]:
-    """Give the settings, and the weights where the model is a module."""
+    """Return the settings, and the weights where the model is a module."""
     parameters = extractor.get_params(deep=False)
     again = {
         name: _name_of(parameters[name])
@@ -86,26 +84,22 @@ def _describe(extractor: Any) -> tuple[dict[str, Any], State | None]:
         if _must_be_given_again(parameters.get(name))
     }
     weights, state = _describe_weights(parameters["model"])
-    stored = {
-        name: value
-        for name, value in parameters.items()
-        if name not in again and name not in _LEFT_OUT
-    }
+    left_out = {*again, *_LEFT_OUT}
+    stored = {name: parameters[name] for name in parameters if name not in left_out}
     learnt = {name: value for name, value in vars(extractor).items() if name in _LEARNT}
-    packages = ("sklearn-torch-bridge", "scikit-learn", "torch")
     content = {
         "class": _name_of(type(extractor)),
-        "versions": {name: version(name) for name in packages},
-        "parameters": {name: _plain(name, value) for name, value in stored.items()},
+        "versions": VERSIONS,
+        "parameters": {name: _encoded(name, value) for name, value in stored.items()},
         "again": again,
-        "learnt": {name: _plain(name, value) for name, value in learnt.items()},
+        "learnt": {name: _encoded(name, value) for name, value in learnt.items()},
         "weights": weights,
     }
     return content, state
 
 
 def _describe_weights(model: Any) -> tuple[dict[str, Any], State | None]:
-    """Say what weights there are, and give those to store: of modules alone."""
+    """Return the layout and the digest of the weights, and those of a module."""
     if isinstance(model, str):
         return {}, None
     is_module = isinstance(model, (nn.Module, Shared))
@@ -114,23 +108,22 @@ def _describe_weights(model: Any) -> tuple[dict[str, Any], State | None]:
     except ValueError:
         if is_module:
             raise
-        return {}, None  # a callable gives them again, whatever they are
-    looks, digest = looks_of(state), digest_of_state(state)
-    weights = {"stored": is_module, "digest": digest, "tensors": looks}
+        return {}, None  # the callable makes them again, whatever they are
+    layout, digest = layout_of_state(state), digest_of_state(state)
+    weights = {"stored": is_module, "digest": digest, "tensors": layout}
     return weights, state if is_module else None
 
 
 def _must_be_given_again(value: Any) -> bool:
-    """Tell objects, and strings that name a program."""
-    if isinstance(value, str):
-        return value.startswith(_PROGRAMS)
-    return value is not None
+    """Check for an object, and for a string that names a program."""
+    is_text = isinstance(value, str)
+    return value.startswith(_PROGRAMS) if is_text else value is not None
 
 
-def _plain(name: str, value: Any) -> Any:
+def _encoded(name: str, value: Any) -> Any:
     try:
-        return to_plain(value)
-    except NotPlainError as error:
+        return encode(value)
+    except NotStorableError as error:
         msg = (
             f"`{name}` must be made of str, numbers, dtypes, devices and lists of them "
             f"to be saved, got {value!r}."
@@ -139,7 +132,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _name_of(value: Any) -> str:
-    """Name an object for people to read; nothing is ever looked up by it."""
+    """Return a name of an object for readers; nothing is ever looked up by it."""
     if isinstance(value, str):
         return value
     if isinstance(value, Shared):
@@ -148,20 +141,20 @@ def _name_of(value: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _values(
+def _decoded(
     cls: type[Any], config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the parameters and what was learnt, under names that are known here."""
+    """Return the parameters and what was learnt; refuse names that `cls` has not."""
     known = set(inspect.signature(cls).parameters) - set(_LEFT_OUT)
     names = {*config["parameters"], *config["again"]}
-    unknown = (names - known) | (set(config["learnt"]) - set(_LEARNT))
-    unknown |= set(config["again"]) - set(_GIVEN_AGAIN)
+    unknown = (names - known) | (config["learnt"].keys() - {*_LEARNT})
+    unknown |= config["again"].keys() - {*_GIVEN_AGAIN}
     if unknown or "model" not in names:
         what = f"unknown: {min(unknown)!r}" if unknown else "without a model"
         msg = f"the saved settings are {what}. They are of {config['versions']}."
         raise ValueError(msg)
     parameters, learnt = (
-        {name: from_plain(plain) for name, plain in config[part].items()}
+        {name: decode(encoded) for name, encoded in config[part].items()}
         for part in ("parameters", "learnt")
     )
     for name in _GIVEN_AGAIN:
@@ -175,7 +168,7 @@ def _values(
 
 
 def _check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """See that what was not stored is given again, and nothing beside it."""
+    """Check that exactly what was not stored is given again."""
     for name, kind in config["again"].items():
         if given[name] is None:
             is_program = str(kind).startswith(_PROGRAMS)
@@ -199,9 +192,9 @@ def _check_weights(state: State, weights: Mapping[str, Any], *, whose: str) -> N
 
 
 def _filled(model: Any, state: State, digest: str) -> nn.Module:
-    """Give a module of the kind of `model` with these weights; `model` stays."""
+    """Return a module like `model` with these weights; `model` is not changed."""
     module = _own_module(model)
-    check_state(state_of(module), looks_of(state), whose="`model`")
+    check_state(state_of(module), layout_of_state(state), whose="`model`")
     fill(module, state)
     if digest_of_state(state_of(module)) != digest:
         msg = (
@@ -219,10 +212,10 @@ def _own_module(model: Any) -> nn.Module:
         try:
             return copy.deepcopy(module)
         except Exception as error:
+            kind = type(module).__name__
             msg = (
-                f"`model` must be copyable, so that yours stays as it is, and "
-                f"{type(module).__name__} is not: {error}. Give a callable that builds "
-                "it."
+                "`model` must be copyable, so that yours stays as it is, and "
+                f"{kind} is not: {error}. Give a callable that builds it."
             )
             raise TypeError(msg) from error
     made = model() if callable(model) else model

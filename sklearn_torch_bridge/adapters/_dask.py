@@ -3,7 +3,8 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,23 @@ import numpy as np
 from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge.adapters._parcel import (
     DELIVERED,
-    AtWorker,
     Parcel,
-    Ticket,
+    Reference,
+    at_worker,
     pack,
-    put_in_file,
 )
-from sklearn_torch_bridge.adapters._promise import check_estimator, promise_of
+from sklearn_torch_bridge.adapters._row_spec import check_estimator, row_spec_of
 from sklearn_torch_bridge.adapters._runner import Runner
 
 __all__ = ["to_dask"]
 
 _AT_LEAST = "2025.1"
 _PURPOSE = "`to_dask`"
+_COLLECTIONS = {
+    "dask.array": ["Array"],
+    "dask.dataframe": ["DataFrame", "Series"],
+    "dask.bag": ["Bag"],
+}
 
 
 def to_dask(
@@ -40,8 +45,8 @@ def to_dask(
 ) -> Any:
     """Run an extractor, or a Pipeline that begins with one, over a Dask collection.
 
-    Nothing is computed but the width of the result, and this only where `extractor`
-    is not fitted. The model reaches each worker process once, never with the tasks.
+    At once only the width of the result is computed, where `extractor` is not fitted.
+    The model reaches each worker process once, never with the tasks.
 
     Parameters
     ----------
@@ -51,23 +56,20 @@ def to_dask(
         The rows. Columns of an array that lie in several chunks are brought together.
         A Bag has one entry a row.
     method : str, default="transform"
-        The method that each partition is given to: ``"predict"`` or
-        ``"predict_proba"`` of a Pipeline, say.
+        The method for each partition, such as ``"predict_proba"`` of a Pipeline.
     lengths : bool or sequence of int, default=None
-        How many rows the partitions of a frame or a Bag have, which these do not know.
-        None leaves the chunks of rows unknown (``nan``), True counts them now,
-        a sequence is believed. Arrays know.
+        How many rows the partitions of a frame or a Bag have (arrays know): None leaves
+        the chunks unknown (``nan``), True counts now, a sequence is believed.
     meta : array-like of shape (0, ...), default=None
-        Declares the shape of a row of the result, and its dtype. None asks
-        `extractor`, which knows them once it is fitted.
+        Declares shape and dtype of a row of the result. None asks `extractor`, which
+        knows them once it is fitted.
     weights : {"auto", "file", "scheduler"} or path, default="auto"
         How the model reaches the workers. ``"file"`` writes it once into a temporary
-        file, which all workers of this machine map; a path names a folder for that
-        file which all machines share. ``"scheduler"`` has the scheduler send it to
-        each worker process, also to those that come later. ``"auto"`` is
-        ``"scheduler"`` where a `distributed.Client` is open with workers on other
-        machines (or without any yet), else ``"file"``. What is small, such as a model
-        string, goes with the tasks.
+        file, which all workers of this machine map; a path is a folder for that file,
+        which all machines share. ``"scheduler"`` has the scheduler send it to each
+        worker process, also to later ones. ``"auto"`` is ``"scheduler"`` where a
+        `distributed.Client` is open with workers on other machines (or without any
+        yet), else ``"file"``. What is small, such as a string, goes with the tasks.
 
     Returns
     -------
@@ -111,34 +113,26 @@ def to_dask(
     array([[0., 2.],
            [3., 0.]], dtype=float32)
     """
-    import_optional("dask", purpose=_PURPOSE, at_least=_AT_LEAST)
+    dask = import_optional("dask.base", purpose=_PURPOSE, at_least=_AT_LEAST)
     check_estimator(extractor, method)
     rows, kind = _as_known(collection)
-    promise = promise_of(extractor, method, _no_rows(rows, kind), meta)
+    spec = row_spec_of(extractor, method, _no_rows(rows, kind), meta)
     parcel = pack(extractor)
-    ticket = _ticket(extractor, parcel, weights)
-    name = f"{method}-{_token(parcel.digest, method, promise, rows)}"
-    runner = Runner(ticket, method, promise)
-    if kind == "array":
-        if lengths is not None:
-            msg = f"`lengths` must be None for an array, got {lengths!r}."
-            raise ValueError(msg)
-        return _of_array(rows, runner, name)
-    return _of_parts(rows, runner, name, _lengths(rows, kind, lengths))
+    name = f"{method}-{dask.tokenize(parcel.digest, method, repr(spec), rows)}"
+    runner = Runner(_reference(extractor, parcel, weights), method, spec)
+    return _map_parts(rows, runner, name, _lengths(rows, kind, lengths))
 
 
 def _as_known(collection: Any) -> tuple[Any, str]:
-    """Return the collection, simplified, and its kind."""
-    kinds = {
-        "array": ("dask.array", ("Array",)),
-        "frame": ("dask.dataframe", ("DataFrame", "Series")),
-        "bag": ("dask.bag", ("Bag",)),
-    }
-    for kind, (module, names) in kinds.items():
-        library: Any = sys.modules.get(module)  # imported by whoever made a collection
-        known = () if library is None else tuple(getattr(library, n) for n in names)
-        if isinstance(collection, known):
-            return _SIMPLIFIED[kind](collection), kind
+    """Return the collection, simplified, and the name of its module in Dask."""
+    for module, names in _COLLECTIONS.items():
+        library = sys.modules.get(module)  # whoever made a collection has imported it
+        kinds = () if library is None else tuple(getattr(library, n) for n in names)
+        if isinstance(collection, kinds):
+            kind = module.removeprefix("dask.")
+            if kind == "array":
+                return _of_whole_rows(collection), kind
+            return collection.optimize() if kind == "dataframe" else collection, kind
     msg = (
         "`collection` must be a Dask Array, DataFrame, Series or Bag, got "
         f"{type(collection).__name__}."
@@ -146,7 +140,8 @@ def _as_known(collection: Any) -> tuple[Any, str]:
     raise TypeError(msg)
 
 
-def _with_rows(array: Any) -> Any:
+def _of_whole_rows(array: Any) -> Any:
+    """Join the chunks of each axis but that of the rows."""
     if not array.ndim:
         msg = "`collection` must have an axis of rows, got an array without axes."
         raise ValueError(msg)
@@ -156,112 +151,79 @@ def _with_rows(array: Any) -> Any:
             f"{array.shape}. Call its compute_chunk_sizes() first."
         )
         raise ValueError(msg)
-    return array
-
-
-_SIMPLIFIED: dict[str, Callable[[Any], Any]] = {
-    "array": _with_rows,
-    "frame": lambda frame: frame.optimize(),
-    "bag": lambda bag: bag,
-}
+    return array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
 
 
 def _no_rows(rows: Any, kind: str) -> Any:
-    """Give no rows of the kind that partitions have."""
-    if kind == "frame":
+    """Return an empty partition."""
+    if kind == "dataframe":
         return rows._meta.iloc[:0]  # noqa: SLF001 - as Dask's own users of it
     if kind == "bag":
         return []
     return np.empty((0, *rows.shape[1:]), rows.dtype)
 
 
-def _token(*parts: Any) -> str:
-    token: str = import_optional("dask.base", purpose=_PURPOSE).tokenize(
-        *(part if hasattr(part, "__dask_graph__") else repr(part) for part in parts)
-    )
-    return token
-
-
 def _lengths(
     rows: Any, kind: str, lengths: bool | Sequence[int] | None
 ) -> tuple[float, ...]:
-    """Give the number of rows of each partition; nan where it is not known."""
+    """Return the number of rows of each partition; nan where it is not known."""
+    if kind == "array":
+        if lengths is not None:
+            msg = f"`lengths` must be None for an array, got {lengths!r}."
+            raise ValueError(msg)
+        known: tuple[float, ...] = rows.chunks[0]
+        return known
     n_partitions = int(rows.npartitions)
     if lengths is None or lengths is False:
         return (np.nan,) * n_partitions
     if lengths is True:
-        if kind == "bag":
-            counted = rows.map_partitions(_counted)
-        else:
-            counted = rows.map_partitions(len, meta=(None, "int64"))
-        return tuple(int(length) for length in counted.compute())
+        meta = {} if kind == "bag" else {"meta": (None, "int64")}
+        count = _counted if kind == "bag" else len
+        return tuple(map(int, rows.map_partitions(count, **meta).compute()))
     if len(lengths) != n_partitions:
         msg = (
             f"`lengths` must have one entry a partition ({n_partitions}), got "
             f"{len(lengths)}."
         )
         raise ValueError(msg)
-    return tuple(int(length) for length in lengths)
+    return tuple(map(int, lengths))
 
 
 def _counted(rows: Any) -> list[int]:
     return [sum(1 for _ in rows)]
 
 
-def _of_array(rows: Any, runner: Runner, name: str) -> Any:
-    """Map over the chunks of rows; Dask joins those of axes that are dropped."""
-    da = import_optional("dask.array", purpose=_PURPOSE)
-    shape = runner.promise.shape
-    return da.map_blocks(
-        partial(_run_block, runner=runner),
-        rows,
-        name=name,
-        dtype=runner.promise.dtype,
-        chunks=(rows.chunks[0], *((size,) for size in shape)),
-        drop_axis=list(range(1, rows.ndim)),
-        new_axis=list(range(1, 1 + len(shape))),
-        meta=runner.promise.empty(),
-    )
-
-
-def _run_block(rows: Any, *, runner: Runner, block_id: tuple[int, ...]) -> Any:
-    return _run_part(runner, rows, block_id[0])
-
-
-def _of_parts(rows: Any, runner: Runner, name: str, lengths: tuple[float, ...]) -> Any:
-    """Map over the partitions of a frame or a Bag."""
+def _map_parts(rows: Any, runner: Runner, name: str, lengths: tuple[float, ...]) -> Any:
+    """Map over the partitions, each of whole rows."""
     da = import_optional("dask.array", purpose=_PURPOSE)
     graphs = import_optional("dask.highlevelgraph", purpose=_PURPOSE)
-    zeros = (0,) * len(runner.promise.shape)
+    keys = import_optional("dask.core", purpose=_PURPOSE).flatten(rows.__dask_keys__())
+    zeros = (0,) * len(runner.spec.shape)
     layer = {
         (name, number, *zeros): (_run_part, runner, key, number)
-        for number, key in enumerate(rows.__dask_keys__())
+        for number, key in enumerate(keys)
     }
     graph = graphs.HighLevelGraph.from_collections(name, layer, dependencies=[rows])
-    chunks = (lengths, *((size,) for size in runner.promise.shape))
-    return da.Array(graph, name, chunks, meta=runner.promise.empty())
+    chunks = (lengths, *((size,) for size in runner.spec.shape))
+    return da.Array(graph, name, chunks, meta=runner.spec.empty())
 
 
 def _run_part(runner: Runner, rows: Any, number: int) -> Any:
     """Run on a worker."""
     if not hasattr(rows, "__len__"):
         rows = list(rows)  # a lazy part of a Bag
-
-    def where(row: int | None) -> str:
-        return (
-            f"partition {number}" if row is None else f"row {row} of partition {number}"
-        )
-
-    return runner.run(rows, where)
+    return runner.run(rows, f"partition {number}")
 
 
-def _ticket(extractor: Any, parcel: Parcel, weights: str | os.PathLike[str]) -> Ticket:
-    """Send the model on its way, or decide how it will go."""
+def _reference(
+    extractor: Any, parcel: Parcel, weights: str | os.PathLike[str]
+) -> Reference:
+    """Send the model to the workers, or prepare a file for them."""
     client = _client()
-    how: Any = weights
-    if how == "auto":
-        how = "file" if client is None or _are_all_here(client) else "scheduler"
-    if how == "scheduler":
+    route: Any = weights
+    if route == "auto":
+        route = "file" if client is None or _are_all_here(client) else "scheduler"
+    if route == "scheduler":
         if client is None or client.asynchronous:
             msg = (
                 "`weights`='scheduler' needs a distributed.Client that is not "
@@ -269,58 +231,48 @@ def _ticket(extractor: Any, parcel: Parcel, weights: str | os.PathLike[str]) -> 
             )
             raise ValueError(msg)
         if not parcel.is_small:
-            return Ticket(extractor, parcel, place=_send(client, parcel))
-    folder = None if how in ("file", "scheduler") else Path(how)
+            # Each worker gets it, also one that comes later.
+            client.register_plugin(_keeper_of(parcel), name=f"weights-{parcel.digest}")
+            return Reference(extractor, parcel, place=partial(at_worker, parcel.digest))
+    folder = None if route in ("file", "scheduler") else Path(route)
     if folder is not None and not folder.is_dir():
         msg = (
             "`weights` must be 'auto', 'file', 'scheduler' or a folder that exists, "
             f"got {weights!r}."
         )
         raise ValueError(msg)
-    return Ticket(extractor, parcel, deliver=partial(put_in_file, folder=folder))
+    return Reference(extractor, parcel, folder=folder)
 
 
 def _client() -> Any:
-    """Give the client that is open in this process, if any."""
-    distributed = sys.modules.get("distributed")  # whoever has a client imported it
-    if distributed is None:
-        return None
-    try:
-        return distributed.default_client()
-    except ValueError:
-        return None
+    """Return the client that is open in this process, if any."""
+    distributed = sys.modules.get("distributed")  # whoever has a client has imported it
+    with suppress(ValueError):
+        return None if distributed is None else distributed.default_client()
+    return None
 
 
 def _are_all_here(client: Any) -> bool:
-    """Tell whether there are workers, all of them on this machine."""
+    """Check whether there are workers, all of them on this machine."""
     if client.asynchronous:
         return True  # it cannot be asked from here
-    hosts = {urlsplit(address).hostname for address in client.nthreads()}
-    here = {"127.0.0.1", "::1", "localhost", *_own_addresses()}
-    schemes = {urlsplit(address).scheme for address in client.nthreads()}
-    return schemes == {"inproc"} or (bool(hosts) and hosts <= here)
-
-
-def _own_addresses() -> list[str]:
-    try:
+    here: set[Any] = {"127.0.0.1", "::1", "localhost"}
+    with suppress(OSError):  # the name of this machine has no address
         found = socket.getaddrinfo(socket.gethostname(), None)
-    except OSError:  # a name that nobody knows
-        return []
-    return [str(address[0]) for *_, address in found]
+        here |= {address[0] for *_, address in found}
+    workers = [urlsplit(address) for address in client.nthreads()]
+    return bool(workers) and (
+        all(worker.scheme == "inproc" for worker in workers)
+        or all(worker.hostname in here for worker in workers)
+    )
 
 
-def _send(client: Any, parcel: Parcel) -> AtWorker:
-    """Have the scheduler send a parcel to its workers, now and whenever one comes."""
-    client.register_plugin(_keeper(parcel), name=f"weights-{parcel.digest}")
-    return AtWorker()
-
-
-def _keeper(parcel: Parcel) -> Any:
-    """Make a plugin of workers that keeps a parcel."""
+def _keeper_of(parcel: Parcel) -> Any:
+    """Return a plugin that keeps a parcel on each worker."""
     distributed: Any = import_optional("distributed", purpose=_PURPOSE)
 
     class Keeper(distributed.WorkerPlugin):
-        idempotent = True  # a name has the digest: it is the same
+        idempotent = True  # of one name, which has the digest, all are equal
 
         def setup(self, worker: Any) -> None:
             DELIVERED[parcel.digest] = parcel
@@ -329,6 +281,6 @@ def _keeper(parcel: Parcel) -> Any:
             DELIVERED.pop(parcel.digest, None)
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return _keeper, (parcel,)
+            return _keeper_of, (parcel,)
 
     return Keeper()

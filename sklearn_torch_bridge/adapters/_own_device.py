@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from sklearn_torch_bridge._devices import current_accelerator
+
 __all__ = ["claim", "with_own_device"]
 
 _HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
@@ -15,24 +17,20 @@ _HELD: dict[Path, int] = {}  # open files, which the system unlocks when we end
 
 
 def with_own_device(extractor: Any) -> None:
-    """Let a worker's own extractor run on a device that no other worker has.
-
-    Only where the device is left to us, and there are several to choose from.
-    """
-    if extractor.device != "auto" or not torch.accelerator.is_available():
+    """Let an extractor on device "auto" run on one that no other worker has."""
+    if extractor.device != "auto" or (accelerator := current_accelerator()) is None:
         return
-    accelerator = torch.accelerator.current_accelerator()
     n_devices = torch.accelerator.device_count()
-    if accelerator is not None and n_devices > 1:
+    if n_devices > 1:
         number = claim(_physical(n_devices), Path(gettempdir()))
         extractor.set_params(device=f"{accelerator.type}:{number}")
 
 
 def claim(names: list[str], folder: Path) -> int:
-    """Give the number of the first name that no other process here holds.
+    """Return the number of the first name that no other process here holds.
 
-    It stays ours until this process ends, also if it is killed. Where all are held it
-    is any; where files cannot be locked, the first.
+    This process holds it until it ends, also by a kill. Where all are held it is any;
+    where files cannot be locked, the first.
     """
     if sys.platform == "win32":
         return 0
@@ -54,7 +52,7 @@ def claim(names: list[str], folder: Path) -> int:
 
 
 def _physical(n_devices: int) -> list[str]:
-    """Name devices as the machine does, though each process may number them anew."""
+    """Return the names of devices on the machine, which processes may number anew."""
     for variable in _HIDES:
         names = [name for name in os.environ.get(variable, "").split(",") if name]
         if len(names) == n_devices:

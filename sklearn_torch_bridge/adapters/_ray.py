@@ -1,14 +1,14 @@
 """Run an extractor over the batches of a Ray Dataset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sklearn_torch_bridge._packages import import_optional
-from sklearn_torch_bridge.adapters._parcel import Parcel, Ticket, pack
-from sklearn_torch_bridge.adapters._promise import check_estimator, promise_of
+from sklearn_torch_bridge.adapters._parcel import Reference, pack
+from sklearn_torch_bridge.adapters._row_spec import check_estimator, row_spec_of
 from sklearn_torch_bridge.adapters._runner import Runner
 
 __all__ = ["to_ray"]
@@ -16,6 +16,7 @@ __all__ = ["to_ray"]
 _AT_LEAST = "2.51"
 _PURPOSE = "`to_ray`"
 _LONGEST = 60  # characters of a value in a message
+_SHOWN = (str, int, float)
 
 
 def to_ray(
@@ -41,15 +42,14 @@ def to_ray(
         The rows.
     column : str or list of str
         The column with the rows: texts, tensors (of one shape or of several), images
-        as `ray.data.read_images` gives them. A list of names of numeric columns is a
-        frame.
+        of `ray.data.read_images`. A list of names of numeric columns is a frame.
     output_column : str, default="embedding"
         The name of the column that is added.
     method : str, default="transform"
-        The method that each batch is given to: ``"predict"`` of a Pipeline, say.
+        The method for each batch, such as ``"predict"`` of a Pipeline.
     meta : array-like of shape (0, ...), default=None
-        Declares the shape of a row of the result, and its dtype. None asks
-        `extractor`, which must then be fitted.
+        Declares shape and dtype of a row of the result. None asks `extractor`, which
+        must then be fitted.
     **options : dict
         Go to `ray.data.Dataset.map_batches`: `num_gpus`, `num_cpus`, `batch_size` (the
         rows of a call, not of a forward pass), `compute`, ... `concurrency`, an int or
@@ -58,9 +58,8 @@ def to_ray(
     Returns
     -------
     dataset : ray.data.Dataset
-        Lazy: the columns of `dataset` as they are, and one more. Vectors are a tensor
-        column of fixed shape, which Parquet keeps; values, such as those of
-        ``predict``, are a plain column.
+        Lazy: the columns of `dataset`, and one more. Vectors are a tensor column of
+        fixed shape, which Parquet keeps; single values are a plain column.
 
     Raises
     ------
@@ -99,10 +98,10 @@ def to_ray(
         msg = f"`dataset` must be a ray.data.Dataset, got {type(dataset).__name__}."
         raise TypeError(msg)
     check_estimator(extractor, method)
-    promise = promise_of(extractor, method, [], meta)
+    spec = row_spec_of(extractor, method, [], meta)
     parcel = pack(extractor)
-    place = None if parcel.is_small else InObjectStore(ray.put(parcel))
-    runner = Runner(Ticket(extractor, parcel, place=place), method, promise)
+    place = None if parcel.is_small else partial(in_object_store, ray.put(parcel))
+    runner = Runner(Reference(extractor, parcel, place=place), method, spec)
     return dataset.map_batches(
         Extract,
         fn_constructor_args=(runner, column, output_column),
@@ -111,66 +110,45 @@ def to_ray(
     )
 
 
-@dataclass(frozen=True)
-class InObjectStore:
-    """In the object store of Ray, which has it once a machine."""
-
-    reference: Any
-
-    def fetch(self, digest: str) -> Parcel:
-        """Give a view of it."""
-        ray = import_optional("ray", purpose=_PURPOSE)
-        parcel: Parcel = ray.get(self.reference)
-        return parcel
+def in_object_store(reference: Any) -> Any:
+    """Return a view of a parcel that the object store of Ray holds once a machine."""
+    return import_optional("ray", purpose=_PURPOSE).get(reference)
 
 
 class Extract:
-    """The actor: loads once, then adds a column to each batch."""
+    """An actor: loads the model once, then adds a column to each batch."""
 
     def __init__(
         self, runner: Runner, column: str | Sequence[str], output_column: str
     ) -> None:
-        self._runner = runner
-        self._column = column
+        self._runner, self._column = runner, column
         self._output_column = output_column
         runner.load()
 
     def __call__(self, batch: Any) -> Any:
-        """Add the column to a table of Arrow."""
+        """Return a table of Arrow with the column added."""
         if self._output_column in batch.column_names:
             msg = (
                 "`output_column` must be a name that `dataset` has not, got "
                 f"{self._output_column!r}."
             )
             raise ValueError(msg)
-
-        def where(row: int | None) -> str:
-            name = f"a batch of {batch.num_rows} rows"
-            return (
-                name if row is None else f"row {row} of {name}{self._look(batch, row)}"
-            )
-
-        result = self._runner.run(_rows_of(batch, self._column), where)
+        rows, part = _rows_of(batch, self._column), f"a batch of {batch.num_rows} rows"
+        result = self._runner.run(rows, part, partial(_others, batch, self._column))
         return batch.append_column(self._output_column, _as_arrow(result))
 
-    def _look(self, batch: Any, row: int) -> str:
-        """Say what the columns beside the rows hold, for somebody who looks for it."""
-        rows = [self._column] if isinstance(self._column, str) else self._column
-        others = {
-            name: batch.column(name)[row].as_py()
-            for name in batch.column_names
-            if name not in rows
-        }
-        shown = [
-            f"{name}={value!r:.{_LONGEST}}"
-            for name, value in others.items()
-            if isinstance(value, (str, int, float))
-        ]
-        return f" ({', '.join(shown)})" if shown else ""
+
+def _others(batch: Any, column: str | Sequence[str], row: int) -> str:
+    """Return what the other columns hold in a row, so that it can be found."""
+    columns = [column] if isinstance(column, str) else column
+    names = [name for name in batch.column_names if name not in columns]
+    values = [(name, batch.column(name)[row].as_py()) for name in names]
+    shown = [f"{n}={v!r:.{_LONGEST}}" for n, v in values if isinstance(v, _SHOWN)]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 def _rows_of(batch: Any, column: str | Sequence[str]) -> Any:
-    """Give the rows as an extractor takes them."""
+    """Return the rows as an extractor takes them."""
     names = [column] if isinstance(column, str) else list(column)
     if missing := [name for name in names if name not in batch.column_names]:
         known = ", ".join(map(repr, batch.column_names))
@@ -190,7 +168,7 @@ def _rows_of(batch: Any, column: str | Sequence[str]) -> Any:
 
 
 def _as_arrow(result: Any) -> Any:
-    """Give vectors as a tensor column, values as a plain one."""
+    """Convert vectors to a tensor column, and single values to an array of Arrow."""
     if result.ndim == 1:
         return import_optional("pyarrow", purpose=_PURPOSE).array(result)
     extensions = import_optional("ray.data.extensions", purpose=_PURPOSE)
@@ -198,11 +176,9 @@ def _as_arrow(result: Any) -> Any:
 
 
 def _with_actors(options: dict[str, Any], data: Any) -> dict[str, Any]:
-    """Say `concurrency` as Ray says it today: a pool of actors."""
+    """Convert `concurrency` to a pool of actors, as Ray asks for today."""
     rest = {"udf_modifying_row_count": False, **options}
-    number = rest.pop("concurrency", None)
-    if number is None:
+    if (number := rest.pop("concurrency", None)) is None:
         return rest
     least, most = number if isinstance(number, tuple) else (number, number)
-    pool = data.ActorPoolStrategy(min_size=least, max_size=most)
-    return {"compute": pool, **rest}
+    return {"compute": data.ActorPoolStrategy(min_size=least, max_size=most), **rest}

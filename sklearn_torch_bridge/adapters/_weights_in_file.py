@@ -1,4 +1,4 @@
-"""Pickles that speak of a file instead of holding weights."""
+"""Pickles that name a file of weights instead of holding them."""
 
 import os
 import shutil
@@ -9,10 +9,8 @@ from tempfile import mkdtemp
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from sklearn_torch_bridge._pickling import Packed, detour, unpack
-from sklearn_torch_bridge.adapters._parcel import Ticket, pack, put_in_file
+from sklearn_torch_bridge._pickling import Packed, reducer_override, unpack
+from sklearn_torch_bridge.adapters._parcel import Reference, pack
 
 __all__ = ["weights_in_file"]
 
@@ -23,13 +21,13 @@ def weights_in_file(folder: str | os.PathLike[str] | None = None) -> Iterator[No
 
     joblib's own workers get weights as a memory map; its backends on Dask and Ray, and
     `dask_ml`, pickle the model with every task. In this block modules are written to a
-    file once, and pickles name it. Each worker process opens it once.
+    file once, which pickles name and each worker process opens once.
 
     Parameters
     ----------
     folder : path-like, default=None
-        Where the file goes, in a folder of its own: one that all workers can read.
-        None: a temporary folder of this machine.
+        One that all workers can read, for a folder with the file. None: a temporary
+        folder of this machine.
 
     Yields
     ------
@@ -39,8 +37,7 @@ def weights_in_file(folder: str | os.PathLike[str] | None = None) -> Iterator[No
     Raises
     ------
     FileNotFoundError
-        On a worker that cannot see the file, and when a pickle of the block is loaded
-        after it has ended.
+        On a worker that cannot see the file, and for a pickle that is loaded later.
 
     See Also
     --------
@@ -48,7 +45,7 @@ def weights_in_file(folder: str | os.PathLike[str] | None = None) -> Iterator[No
 
     Notes
     -----
-    It holds for all threads of this process. A model that is edited in between is
+    The block holds for all threads of this process. A model that is edited in it is
     written again. Tasks of one worker share the module; extractors never change it.
 
     Examples
@@ -67,42 +64,29 @@ def weights_in_file(folder: str | os.PathLike[str] | None = None) -> Iterator[No
     True
     """
     place = Path(mkdtemp(prefix="sklearn-torch-bridge-", dir=folder)).absolute()
-    known: WeakKeyDictionary[Any, tuple[Packed, Ticket]] = WeakKeyDictionary()
+    known: WeakKeyDictionary[Any, tuple[Packed, Reference]] = WeakKeyDictionary()
 
-    def by_name(content: Any, packed: Packed) -> tuple[Any, ...]:
+    def by_reference(content: Any, packed: Packed) -> tuple[Any, ...]:
         before = known.get(content)
         if before is None or not _is_same(before[0], packed):
-            parcel = pack(packed)
-            ticket = Ticket(
-                packed, parcel, deliver=lambda parcel: put_in_file(parcel, place)
-            )
-            before = known[content] = packed, ticket
+            reference = Reference(packed, pack(packed), folder=place)
+            before = known[content] = packed, reference
         return _open, (before[1],)
 
     try:
-        with detour(by_name):
+        with reducer_override(by_reference):
             yield
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _open(ticket: Ticket) -> Any:
-    return ticket.open(_unpacked)
-
-
-def _unpacked(packed: Packed) -> Any:
-    return unpack(*packed)
+def _open(reference: Reference) -> Any:
+    return reference.open(lambda packed: unpack(*packed))
 
 
 def _is_same(one: Packed, other: Packed) -> bool:
-    """Tell equal models by the arrays, which are the same objects while they are."""
-    return (
-        _as_bytes(one[0]) == _as_bytes(other[0])
-        and one[1] == other[1]
-        and len(one[2]) == len(other[2])
-        and all(a is b for a, b in zip(one[2], other[2], strict=True))
+    """Check for equal models: their arrays are the same objects while they are."""
+    pairs = zip([*one[:2], *one[2]], [*other[:2], *other[2]], strict=False)
+    return len(one[2]) == len(other[2]) and all(
+        a is b or (type(a) is type(b) is bytes and a == b) for a, b in pairs
     )
-
-
-def _as_bytes(graph: Any) -> bytes:
-    return graph.tobytes() if isinstance(graph, np.ndarray) else graph

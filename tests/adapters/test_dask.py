@@ -458,7 +458,9 @@ def test_the_scheduler_is_asked_where_workers_are_elsewhere(on_cluster, monkeypa
     )
     assert not _dask._are_all_here(on_cluster)
     sent = []
-    monkeypatch.setattr(_dask, "_send", lambda client, parcel: sent.append(client))
+    monkeypatch.setattr(
+        type(on_cluster), "register_plugin", lambda self, *_, name: sent.append(self)
+    )
     to_dask(extractor, rows)
     assert sent == [on_cluster]
 

@@ -17,9 +17,9 @@ from torch import nn
 
 from sklearn_torch_bridge import PartitionError, TorchFeatureExtractor
 from sklearn_torch_bridge.adapters import to_ray, weights_in_file
-from sklearn_torch_bridge.adapters._parcel import Ticket, pack
-from sklearn_torch_bridge.adapters._promise import promise_of
+from sklearn_torch_bridge.adapters._parcel import Reference, pack
 from sklearn_torch_bridge.adapters._ray import Extract
+from sklearn_torch_bridge.adapters._row_spec import row_spec_of
 from sklearn_torch_bridge.adapters._runner import Runner
 from tests.tiny_models import Failing, cnn, mlp
 from tests.worker_models import Builder, Killing, Letters, Noted, as_letters, loads_in
@@ -100,8 +100,8 @@ KINDS = ["text", "image", "tensor"]
 
 def extract(extractor, method="transform", **options):
     """Give what an actor does, in this process."""
-    ticket = Ticket(extractor, pack(extractor))
-    runner = Runner(ticket, method, promise_of(extractor, method, []))
+    reference = Reference(extractor, pack(extractor))
+    runner = Runner(reference, method, row_spec_of(extractor, method, []))
     return Extract(runner, **{"output_column": "Z", **options})
 
 

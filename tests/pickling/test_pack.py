@@ -19,7 +19,7 @@ from torch import nn
 from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge._pickling import _segments
 from tests.tiny_models import Returning, mlp
-from tests.zoo import MODULES, addresses, assert_same, heard, modules, named
+from tests.zoo import MODULES, addresses, assert_same, hook, modules, named
 
 
 def there_and_back(obj, protocol=None):
@@ -113,9 +113,9 @@ def test_a_shallow_copy_shares_the_module():
 
 def test_a_clone_shares_what_may_be_large():
     module, pool = mlp(), nn.Linear(3, 3)
-    extractor = TorchFeatureExtractor(module, preprocess=heard, pooling=pool)
+    extractor = TorchFeatureExtractor(module, preprocess=hook, pooling=pool)
     found = clone(extractor)
-    assert (found.model, found.preprocess, found.pooling) == (module, heard, pool)
+    assert (found.model, found.preprocess, found.pooling) == (module, hook, pool)
 
 
 def unregistered():

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_torch_bridge._storing._json import NotPlainError, from_plain, to_plain
+from sklearn_torch_bridge._storing._json import NotStorableError, decode, encode
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.text()
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 def there_and_back(value):
-    return from_plain(json.loads(json.dumps(to_plain(value), allow_nan=False)))
+    return decode(json.loads(json.dumps(encode(value), allow_nan=False)))
 
 
 @given(VALUES)
@@ -63,8 +63,8 @@ def test_arrays_of_names_and_without_values_come_back():
     ids=repr,
 )
 def test_other_kinds_are_refused(value):
-    with pytest.raises(NotPlainError, match="is no kind of value that is stored"):
-        to_plain(value)
+    with pytest.raises(NotStorableError, match="is no kind of value that is stored"):
+        encode(value)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_other_kinds_are_refused(value):
 )
 def test_what_was_never_written_is_refused(plain):
     with pytest.raises(ValueError, match="no kind of value is stored as"):
-        from_plain(plain)
+        decode(plain)

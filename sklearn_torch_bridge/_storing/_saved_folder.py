@@ -1,11 +1,10 @@
 """A folder that holds one saved extractor: its settings, and perhaps weights.
 
-It is replaced in one step: new files are written beside the old ones, and what counts
-is which settings are there. They tell the digest of their weights, so that these are
-found whether or not they have got their final name yet.
+A new one takes its place in one step: its files are written beside the old ones, then
+the new settings are renamed to the final name. Settings hold the digest of their
+weights, which are found by it also where a kill came before they were renamed.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -14,17 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sklearn_torch_bridge._storing._safetensors import (
+    State,
     digest_of_file,
     read_state,
     write_state,
 )
+from sklearn_torch_bridge._tensor_bytes import new_hash
 
 __all__ = ["check_target", "read_config", "read_weights", "write_folder"]
-
-State = Mapping[str, torch.Tensor]
 
 FORMAT, FORMAT_VERSION = "sklearn_torch_bridge extractor", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -33,13 +30,15 @@ _TEMPORARY = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # of safetensors 0.8 under way
 
 
 def check_target(target: Path) -> None:
-    """Refuse a file, and a folder with files of others."""
+    """Refuse a file, and a folder that others have files in."""
     if target.exists() and not target.is_dir():
         msg = f"`folder` must be a folder, and {str(target)!r} is a file."
         raise ValueError(msg)
     entries = {entry.name for entry in target.iterdir()} if target.exists() else set()
-    others = {name for name in entries if not _is_left(name)}
-    if others and _format_of(target) != FORMAT:
+    # What a killed `save` may leave in a folder without settings is no hindrance.
+    left_over = {NEXT_CONFIG, NEXT_WEIGHTS, *filter(_TEMPORARY.fullmatch, entries)}
+    others = entries - left_over
+    if others and _config_of(target) is None:
         msg = (
             f"`folder` must be new, empty, or hold an extractor saved before; "
             f"{str(target)!r} has {min(others)!r}."
@@ -48,10 +47,7 @@ def check_target(target: Path) -> None:
 
 
 def write_folder(target: Path, content: Mapping[str, Any], state: State | None) -> None:
-    """Put settings and weights into a folder that `check_target` has let pass.
-
-    All of them, or nothing.
-    """
+    """Write settings and weights, or nothing, where `check_target` allows it."""
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **content}
     config["digest"] = _digest(config)
     is_new = not target.exists()
@@ -61,7 +57,13 @@ def write_folder(target: Path, content: Mapping[str, Any], state: State | None) 
             path.unlink()
     _finish(target)
     try:
-        _write_beside(target, config, state)
+        if state is not None:
+            write_state(state, target / NEXT_WEIGHTS, config["weights"]["digest"])
+            _sync(target / NEXT_WEIGHTS)
+        text = json.dumps(config, indent=2) + "\n"
+        (target / NEXT_CONFIG).write_text(text, encoding="utf-8")
+        _sync(target / NEXT_CONFIG)
+        _sync(target)
     except BaseException:
         with suppress(OSError):
             (target / NEXT_WEIGHTS).unlink(missing_ok=True)
@@ -75,22 +77,22 @@ def write_folder(target: Path, content: Mapping[str, Any], state: State | None) 
 
 
 def read_config(target: Path) -> dict[str, Any]:
-    """Read settings that nobody has changed since they were written."""
+    """Read settings, and refuse them if they were changed since."""
     path = target / CONFIG
     if not path.is_file():
         msg = f"`folder` must hold a saved extractor; {str(target)!r} has no {CONFIG}."
         raise ValueError(msg)
-    if _format_of(target) != FORMAT:
+    config = _config_of(target)
+    if config is None:
         msg = f"{path} must hold the settings of an extractor, as saved."
         raise ValueError(msg)
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if config.get("format_version") != FORMAT_VERSION:
         msg = (
             f"{path} must be of format {FORMAT_VERSION}, got "
             f"{config.get('format_version')!r}, of {config.get('versions')}."
         )
         raise ValueError(msg)
-    if not _has_its_digest(config) or not _is_whole(config):
+    if not _is_as_saved(config):
         msg = (
             f"{path} must be as saved, and was changed. Load it as it was, change the "
             "extractor with set_params, and save that."
@@ -104,35 +106,20 @@ def read_weights(target: Path, digest: str) -> State:
     return read_state(_file_of(target, digest))
 
 
-def _format_of(target: Path) -> Any:
-    """Give the format that the settings in a folder are in, if they tell."""
+def _config_of(target: Path) -> dict[str, Any] | None:
+    """Return the settings in a folder; None if there are none of an extractor."""
     with suppress(OSError, ValueError, RecursionError):
         config = json.loads((target / CONFIG).read_text(encoding="utf-8"))
-        return config.get("format") if isinstance(config, dict) else None
+        if isinstance(config, dict) and config.get("format") == FORMAT:
+            return config
     return None
 
 
-def _write_beside(target: Path, config: Mapping[str, Any], state: State | None) -> None:
-    """Write new files to the disk, under the names that nobody reads yet."""
-    if state is not None:
-        write_state(state, target / NEXT_WEIGHTS, config["weights"]["digest"])
-        _sync(target / NEXT_WEIGHTS)
-    text = json.dumps(config, indent=2) + "\n"
-    (target / NEXT_CONFIG).write_text(text, encoding="utf-8")
-    _sync(target / NEXT_CONFIG)
-    _sync(target)
-
-
-def _is_left(name: str) -> bool:
-    """Tell a file that a killed `save` may leave in a folder without settings."""
-    return name in (NEXT_CONFIG, NEXT_WEIGHTS) or bool(_TEMPORARY.fullmatch(name))
-
-
 def _finish(target: Path) -> None:
-    """Give the weights that belong to the settings their name; remove all others."""
+    """Rename the weights that belong to the settings; remove all others."""
     try:
         weights = read_config(target)["weights"]
-    except ValueError:  # there are none, or they were changed: no weights are theirs
+    except ValueError:  # there are no settings, or they were changed
         return
     if not weights or not weights["stored"]:
         (target / WEIGHTS).unlink(missing_ok=True)
@@ -143,7 +130,7 @@ def _finish(target: Path) -> None:
 
 
 def _file_of(target: Path, digest: str) -> Path:
-    """Find the file that says it holds these weights: the new one, if it is there."""
+    """Find the file with these weights, which may still have its temporary name."""
     for path in (target / WEIGHTS, target / NEXT_WEIGHTS):
         if digest_of_file(path) == digest:
             return path
@@ -151,9 +138,9 @@ def _file_of(target: Path, digest: str) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, written to the disk."""
+    """Write a file, or the names in a folder, through to the disk."""
     if path.is_dir() and os.name == "nt":
-        return  # it has no handle on a folder
+        return  # Windows opens no handle on a folder
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -162,34 +149,20 @@ def _sync(path: Path) -> None:
 
 
 def _digest(config: Mapping[str, Any]) -> str:
-    """Sum up settings in 64 hexadecimal digits."""
+    """Compute a digest of settings, in 64 hexadecimals."""
     content = {key: value for key, value in config.items() if key != "digest"}
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+    return new_hash(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _has_its_digest(config: Mapping[str, Any]) -> bool:
+def _is_as_saved(config: Mapping[str, Any]) -> bool:
+    """Check that settings have their digest, and all that is read of them."""
+    names = ("versions", "parameters", "again", "learnt", "weights")
+    if not all(isinstance(config.get(name), dict) for name in names):
+        return False
+    kinds = {"stored": bool, "digest": str, "tensors": dict}
+    weights = config["weights"]
+    if weights and not all(isinstance(weights.get(k), kinds[k]) for k in kinds):
+        return False
     with suppress(RecursionError):
         return bool(config.get("digest") == _digest(config))
     return False
-
-
-def _is_whole(config: Mapping[str, Any]) -> bool:
-    """Tell settings that have all that is read of them."""
-    weights = config.get("weights")
-    return (
-        _has(config, dict, "versions", "parameters", "again", "learnt", "weights")
-        and isinstance(weights, dict)
-        and (
-            not weights
-            or (
-                _has(weights, bool, "stored")
-                and _has(weights, str, "digest")
-                and _has(weights, dict, "tensors")
-            )
-        )
-    )
-
-
-def _has(content: Mapping[str, Any], kind: type, *names: str) -> bool:
-    return all(isinstance(content.get(name), kind) for name in names)

@@ -1,4 +1,4 @@
-"""What each partition will become: the shape of a row, and the dtype."""
+"""Shape and dtype of the rows of a result, known before anything is computed."""
 
 import warnings
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_torch_bridge._estimators import TorchFeatureExtractor
 
-__all__ = ["Promise", "as_dense", "check_estimator", "extractor_of", "promise_of"]
+__all__ = ["RowSpec", "as_dense", "check_estimator", "extractor_of", "row_spec_of"]
 
 
 @dataclass(frozen=True)
-class Promise:
+class RowSpec:
     """The shape and the dtype of one row of the result."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def empty(self, n_samples: int = 0) -> NDArray[Any]:
-        """Give rows of zeros."""
+        """Return rows of zeros."""
         return np.zeros((n_samples, *self.shape), self.dtype)
 
     def check(self, result: NDArray[Any], n_samples: int) -> NDArray[Any]:
-        """Return the result of a partition if it is what was promised."""
+        """Return the result of a partition if its rows are as specified."""
         expected = (n_samples, *self.shape)
         if result.shape != expected or result.dtype != self.dtype:
             msg = (
@@ -38,7 +38,7 @@ class Promise:
 
 
 def check_estimator(extractor: Any, method: str) -> None:
-    """Refuse what is no extractor, nor a Pipeline that begins with one."""
+    """Check for an extractor, or a Pipeline that begins with one."""
     if not isinstance(extractor_of(extractor), TorchFeatureExtractor):
         msg = (
             "`extractor` must be a TorchFeatureExtractor, or a Pipeline whose first "
@@ -54,38 +54,36 @@ def check_estimator(extractor: Any, method: str) -> None:
 
 
 def extractor_of(estimator: Any) -> Any:
-    """Give the extractor that rows come to first."""
+    """Return the extractor that gets the rows first."""
     while isinstance(estimator, Pipeline) and estimator.steps:
         estimator = estimator.steps[0][1]
     return estimator
 
 
-def promise_of(estimator: Any, method: str, rows: Any, meta: Any = None) -> Promise:
-    """Tell what `method` makes of `rows`, which are none, but of their kind.
+def row_spec_of(estimator: Any, method: str, rows: Any, meta: Any = None) -> RowSpec:
+    """Return the spec of what `method` makes of rows like `rows`, which is empty.
 
-    A fitted extractor knows; another runs one made-up row. Later steps of a Pipeline
-    see one row of zeros.
+    A fitted extractor knows it; another runs one made-up row. Later steps of a
+    Pipeline get one row of zeros.
     """
     if meta is not None:
-        declared = np.asarray(meta)
-        if not declared.ndim:
+        result = np.asarray(meta)
+        if not result.ndim:
             msg = f"`meta` must be an array with an axis of rows, got {meta!r}."
             raise ValueError(msg)
-        return Promise(declared.shape[1:], declared.dtype)
-    if not isinstance(estimator, Pipeline):
+    elif not isinstance(estimator, Pipeline):
         result = as_dense(getattr(estimator, method)(rows))
-        return Promise(result.shape[1:], result.dtype)
-    first, rest = estimator.steps[0][1], estimator[1:]
-    if not len(rest):
-        return promise_of(first, method, rows)
-    between = promise_of(first, "transform", rows)
-    with warnings.catch_warnings(action="ignore"):  # on rows that only we made up
-        result = as_dense(getattr(rest, method)(between.empty(1)))
-    return Promise(result.shape[1:], result.dtype)
+    elif len(estimator) == 1:
+        return row_spec_of(estimator[0], method, rows)
+    else:
+        between = row_spec_of(estimator[0], "transform", rows)
+        with warnings.catch_warnings(action="ignore"):  # on a row that we made up
+            result = as_dense(getattr(estimator[1:], method)(between.empty(1)))
+    return RowSpec(result.shape[1:], result.dtype)
 
 
 def as_dense(result: Any) -> NDArray[Any]:
-    """Return an array, or the values of a frame."""
+    """Convert a frame to an array; refuse what is sparse."""
     if issparse(result):
         msg = (
             "the last step must return an array, got a sparse one. Give it "
