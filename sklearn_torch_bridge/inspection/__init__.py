@@ -1,18 +1,19 @@
-"""Pictures of embeddings: values first, drawn by ``plot`` (extra ``plot``).
+"""Pictures of embeddings and of differences between layers; tables of layers.
 
-Displays as scikit-learn has them. ``from_estimator`` and ``from_embeddings`` compute
-the values and draw nothing, so that they need no matplotlib; ``plot`` draws them, on
-axes of its own or on given ones, and sets ``ax_`` and ``figure_``. What colours tell
-is told by marks, fills or numbers as well, for readers who see them differently and
-for print in grey. `layer_table` lists the layers of a model.
+The displays work like those of scikit-learn. ``from_estimator`` and ``from_embeddings``
+compute the values and draw nothing, so that they do not need matplotlib. ``plot`` draws
+them (extra ``plot``), on new or given axes, and sets ``ax_`` and ``figure_``. What
+colours show is also shown by markers, fills or numbers, for readers with any colour
+vision and for print in grey. `layer_table` lists the layers of a model.
 """
 
+from sklearn_torch_bridge._packages import set_home
 from sklearn_torch_bridge.inspection._batch_sensitivity import (
     BatchSensitivity,
     batch_sensitivity,
 )
-from sklearn_torch_bridge.inspection._drift import DriftDisplay
-from sklearn_torch_bridge.inspection._embedding import EmbeddingDisplay
+from sklearn_torch_bridge.inspection._drift_display import DriftDisplay
+from sklearn_torch_bridge.inspection._embedding_display import EmbeddingDisplay
 from sklearn_torch_bridge.inspection._layer_scores import (
     LayerScoreDisplay,
     layer_scores,
@@ -36,3 +37,5 @@ __all__ = [
     "layer_scores",
     "layer_table",
 ]
+
+set_home(globals())

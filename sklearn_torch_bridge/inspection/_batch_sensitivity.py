@@ -1,4 +1,4 @@
-"""How far apart the vectors of one row are, in batches of different company."""
+"""How much the vector of a row depends on the other rows of its batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ _SIZES = (2, 8, 32)
 # Its parameters are the fields, which numpydoc cannot read off the source.
 @dataclass(frozen=True, eq=False)
 class BatchSensitivity:  # numpydoc ignore=PR02
-    """Hold how much a row's vector depends on the rows beside it.
+    """How much the vector of a row depends on the other rows of its batch.
 
     Parameters
     ----------
     batch_sizes : tuple of int
-        The sizes that were tried, against rows alone.
+        The sizes that were compared with single rows.
     difference : ndarray of shape (n_batch_sizes,)
-        The largest of all rows' differences: of a row, the largest difference of a
-        value, as a share of the largest value of the row alone. Rounding of float32 is
-        around 1e-7 to 1e-5.
+        For each size the largest difference of any row. The difference of a row is that
+        of the value that changes most, divided by the largest value of the row alone.
+        Rounding of float32 is around 1e-7 to 1e-5.
     worst_row : ndarray of shape (n_batch_sizes,)
-        The row of `X` that this is of.
+        The row of `X` with this difference.
     is_exact : bool
-        Whether all vectors were the same to the last bit.
+        Whether all vectors were equal to the last bit.
     """
 
     batch_sizes: tuple[int, ...]
@@ -44,7 +44,7 @@ class BatchSensitivity:  # numpydoc ignore=PR02
 
     @property
     def largest(self) -> float:
-        """Give the largest difference of all."""
+        """Return the largest difference of all sizes."""
         return float(self.difference.max())
 
 
@@ -55,21 +55,21 @@ def batch_sensitivity(
     batch_sizes: Sequence[int] = _SIZES,
     random_state: Any = None,
 ) -> BatchSensitivity:
-    """Measure whether the batch that a row is in changes its vector.
+    """Measure how much the other rows of a batch change the vector of a row.
 
-    Each row goes through the model alone, and in batches of each size, in an order
-    drawn by chance. Far beyond rounding are models that let rows of a batch see each
+    Each row goes through the model alone, and in batches of each size in a random
+    order. Differences far above rounding mean that rows of a batch influence each
     other (batch normalisation outside eval mode, routing with a capacity, padding
-    without a mask): their rows are not independent, and no cache can be right.
+    without a mask): such rows are not independent, and no cache can be right.
 
     Parameters
     ----------
     extractor : TorchFeatureExtractor
         Its `batch_size` and `cache` are not used. It is not changed.
     X : array-like or sequence of length n_samples
-        Some dozens of rows that differ, as in length.
+        Some dozens of rows that differ, for example in length.
     batch_sizes : sequence of int, default=(2, 8, 32)
-        Rows a batch.
+        The batch sizes to compare.
     random_state : int, RandomState instance or None, default=None
         For the order of rows.
 
@@ -81,7 +81,7 @@ def batch_sensitivity(
     Raises
     ------
     ValueError
-        If a batch size is no positive number, or `X` has fewer than two rows.
+        If a batch size is not positive, or `X` has fewer than two rows.
 
     Notes
     -----
@@ -100,22 +100,18 @@ def batch_sensitivity(
     sizes = tuple(check_positive_int("batch_sizes", size) for size in batch_sizes)
     plain = clone(extractor).set_params(cache=None).set_output(transform="default")
     alone = _as_vectors(plain.set_params(batch_size=1).transform(X))
-    if len(alone) < 2:  # noqa: PLR2004 - company
+    if len(alone) < 2:  # noqa: PLR2004 - a row beside another
         msg = f"`X` must have at least two rows, got {len(alone)}."
         raise ValueError(msg)
     order = check_random_state(random_state).permutation(len(alone))
     shuffled = _take(X, order)
     scale = np.maximum(np.abs(alone).max(axis=1), np.finfo(np.float32).tiny)
-    difference, worst = np.empty(len(sizes)), np.empty(len(sizes), np.intp)
-    for place, size in enumerate(sizes):
-        together = np.empty_like(alone)
-        together[order] = _as_vectors(
-            plain.set_params(batch_size=size).transform(shuffled)
-        )
-        apart = np.abs(together - alone).max(axis=1) / scale
-        worst[place] = apart.argmax()
-        difference[place] = apart[worst[place]]
-    return BatchSensitivity(sizes, difference, worst, bool((difference == 0).all()))
+    apart = np.empty((len(sizes), len(alone)))
+    for size, found in zip(sizes, apart, strict=True):
+        together = _as_vectors(plain.set_params(batch_size=size).transform(shuffled))
+        found[order] = np.abs(together - alone[order]).max(axis=1) / scale[order]
+    difference, worst = apart.max(axis=1), apart.argmax(axis=1)
+    return BatchSensitivity(sizes, difference, worst, not difference.any())
 
 
 def _as_vectors(Z: NDArray[Any]) -> NDArray[np.float64]:
@@ -123,7 +119,7 @@ def _as_vectors(Z: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _take(X: Any, rows: NDArray[np.intp]) -> Any:
-    """Give rows of `X` in another order."""
+    """Return these rows of `X`, in this order."""
     if isinstance(X, Mapping):
         return {name: _take(column, rows) for name, column in X.items()}
     return X[rows] if isinstance(X, torch.Tensor) else _safe_indexing(X, rows)

@@ -1,4 +1,4 @@
-"""Which layer is best: scores by layer, of a search or of one pass."""
+"""Scores by layer, of a search or of one pass over the rows, and their picture."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -9,16 +9,20 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_torch_bridge._checks import one_of
 from sklearn_torch_bridge._estimators import TorchFeatureExtractor
-from sklearn_torch_bridge.inspection._by_layer import embeddings_by_layer, layer_name
-from sklearn_torch_bridge.inspection._style import (
+from sklearn_torch_bridge.inspection._embeddings_by_layer import (
+    embeddings_by_layer,
+    layer_name,
+)
+from sklearn_torch_bridge.inspection._figure_style import (
     COLORS,
     GREY,
-    axes_for,
+    Display,
     inches_of,
-    letters_for,
+    most_letters,
     name_ticks,
-    room,
+    points_per_place,
     short_names,
 )
 
@@ -28,40 +32,35 @@ _INCHES_A_LAYER, _TALLEST = 0.3, 11.0
 _POINTS_A_BAR = 6.0
 
 
-class LayerScoreDisplay:
-    """Show how well each layer does, with the spread over folds.
+class LayerScoreDisplay(Display):
+    """Show the score of each layer, with the spread over folds.
+
+    Each layer has a line with its folds as dots, and their mean and standard
+    deviation; if there is no space for a line per layer, a band shows these two.
 
     Parameters
     ----------
     layers : list of str
-        One name a layer, from the first to the last.
+        One name per layer, from the first to the last.
     scores : ndarray of shape (n_layers, n_folds)
         The score of each layer on each fold; greater is better.
     score_name : str, default="score"
-        What the scores are.
+        The name of the scores.
 
     Attributes
     ----------
     mean : ndarray of shape (n_layers,)
-        Over folds.
+        Mean over folds.
     std : ndarray of shape (n_layers,)
         Standard deviation over folds (with ``ddof=0``, as scikit-learn's searches).
     best_layer : str
         The name of the layer with the greatest mean.
-    ax_ : matplotlib Axes
-        What was drawn on. After `plot`.
-    figure_ : matplotlib Figure
-        The figure of the axes. After `plot`.
-
-    See Also
-    --------
-    layer_scores : Score every layer in one pass over the rows.
 
     Notes
     -----
-    Folds share most of their training rows, so that their spread says how much the
-    score depends on the rows, not whether two layers differ. The best of many layers
-    looks better than it is: score it again on rows that were not used to choose it.
+    Folds share most of their training rows, so that their spread shows how much the
+    score depends on the rows, not whether two layers differ. The score of the best of
+    many layers is too high: score it again on rows that were not used to choose it.
     `print` shows the means and their spread as a table.
 
     Examples
@@ -92,18 +91,18 @@ class LayerScoreDisplay:
         param: str | None = None,
         metric: str | None = None,
     ) -> Self:
-        """Read the scores off a fitted search over layers.
+        """Read the scores of a fitted search over layers.
 
         Parameters
         ----------
-        estimator : GridSearchCV or alike
-            Fitted, with `layer` of an extractor among its parameters. Of several
-            candidates with the same layer the best counts.
+        estimator : GridSearchCV or similar
+            Fitted, with `layer` of an extractor among its parameters. If several
+            candidates have the same layer, the best one counts.
         param : str, default=None
             Name of the parameter, such as ``"torchfeatureextractor__layer"``. None
-            takes the one that ends in ``layer``.
+            uses the one that ends in ``layer``.
         metric : str, default=None
-            With several metrics, which one. None takes that of ``refit``.
+            Which one of several metrics. None uses that of ``refit``.
 
         Returns
         -------
@@ -119,12 +118,9 @@ class LayerScoreDisplay:
         results = estimator.cv_results_
         refit = getattr(estimator, "refit", None)
         metric = metric or (refit if isinstance(refit, str) else "score")
-        if f"mean_test_{metric}" not in results:
-            prefix = "mean_test_"
-            known = [k.removeprefix(prefix) for k in results if k.startswith(prefix)]
-            names = ", ".join(map(repr, known))
-            msg = f"`metric` must be one of {names}, got {metric!r}."
-            raise ValueError(msg)
+        prefix = "mean_test_"
+        known = [k.removeprefix(prefix) for k in results if k.startswith(prefix)]
+        one_of(*known)("metric", metric)
         best = _best_candidates(results, _layer_param(results, param), metric)
         folds = [results[f"split{k}_test_{metric}"] for k in range(estimator.n_splits_)]
         scoring = getattr(estimator, "scoring", None)
@@ -147,16 +143,15 @@ class LayerScoreDisplay:
         Parameters
         ----------
         embeddings : mapping of str to array-like of shape (n_samples, n_features)
-            Names of layers to what they made of the same rows.
+            The embeddings of the same rows by the name of the layer.
         y : array-like of shape (n_samples,)
             What to predict.
         estimator : scikit-learn estimator
             Cloned for each layer and fold.
         cv : int, splitter or iterable, default=5
-            As in `sklearn.model_selection.cross_val_score`; the same folds for every
-            layer.
+            The folds, the same for every layer, as `cross_val_score` takes them.
         scoring : str or callable, default=None
-            As in `sklearn.model_selection.cross_val_score`.
+            The score, as `sklearn.model_selection.cross_val_score` takes it.
 
         Returns
         -------
@@ -185,43 +180,29 @@ class LayerScoreDisplay:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the scores as columns, for ``pandas.DataFrame`` or any table.
+        """Return the scores as columns, for ``pandas.DataFrame`` or any table.
 
         Returns
         -------
         table : dict of str to list
-            ``layer``, ``mean``, ``std``, and one ``split<i>`` a fold.
+            ``layer``, ``mean``, ``std``, and one ``split<i>`` per fold.
         """
         folds = {f"split{k}": fold.tolist() for k, fold in enumerate(self.scores.T)}
         columns = {"mean": self.mean.tolist(), "std": self.std.tolist()}
         return {"layer": list(self.layers), **columns, **folds}
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw a line a layer: folds as dots, the mean and its standard deviation.
-
-        Where there is no room for a line each, a band shows mean and deviation.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
-
-        Returns
-        -------
-        display : LayerScoreDisplay
-            Itself, with `ax_` and `figure_`.
-        """
+    def _draw(self, ax: Any) -> None:
         n_layers = len(self.layers)
         height = min(_TALLEST, 1.3 + _INCHES_A_LAYER * n_layers)
         width = 5.0 + inches_of(self.layers)
-        ax = axes_for(ax, width=width, height=height, caller=type(self).__name__)
+        ax = self._keep_axes(ax, width=width, height=height)
         best = self.layers.index(self.best_layer)
-        name = short_names(self.layers, letters_for(ax, "y"))[best]
+        name = short_names(self.layers, most_letters(ax, "y"))[best]
         title = f"best: {name}, {self.mean[best]:.3g}"
         ax.set_title(title, loc="left", fontsize=10, parse_math=False)
         ax.set_xlabel(f"{self.score_name}\n(mean ± std; dots: folds)")
-        name_ticks(ax, "y", self.layers)  # in the room that the other words leave
-        points = room(ax, "y", n_layers)
+        name_ticks(ax, "y", self.layers)  # in the space that the other texts leave
+        points = points_per_place(ax, "y", n_layers)
         if points >= _POINTS_A_BAR:
             self._plot_bars(ax, mark=min(7.0, 0.6 * points))
         else:
@@ -229,31 +210,22 @@ class LayerScoreDisplay:
         ax.set_ylim(n_layers - 0.5, -0.5)  # the first layer on top
         ax.grid(axis="x", alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
     def _plot_bars(self, ax: Any, mark: float) -> None:
-        """Draw a bar a layer, and its folds below it, where the bar hides none."""
+        """Draw a bar per layer, and its folds below it, where the bar hides none."""
         places = np.arange(len(self.layers))
         for fold in self.scores.T:
             ax.plot(fold, places + 0.25, ".", color=GREY, markersize=mark, zorder=1)
         ax.plot(self.mean, places, "-", color=COLORS[0], linewidth=1, zorder=2)
         best = places == self.layers.index(self.best_layer)
         for chosen, fill in ((best, COLORS[0]), (~best, "white")):
-            ax.errorbar(
-                self.mean[chosen],
-                places[chosen],
-                xerr=self.std[chosen],
-                fmt="o",
-                color=COLORS[0],
-                markerfacecolor=fill,
-                markersize=mark,
-                capsize=mark / 2,
-                zorder=3,
-            )
+            style = {"color": COLORS[0], "markerfacecolor": fill, "markersize": mark}
+            at = self.mean[chosen], places[chosen]
+            bars = {"xerr": self.std[chosen], "capsize": mark / 2, "zorder": 3}
+            ax.errorbar(*at, fmt="o", **bars, **style)
 
     def _plot_band(self, ax: Any) -> None:
-        """Draw one band for all layers, whose bars would run into one another."""
+        """Draw one band for all layers, because bars would overlap."""
         places, best = np.arange(len(self.layers)), self.layers.index(self.best_layer)
         sides = self.mean - self.std, self.mean + self.std
         ax.fill_betweenx(places, *sides, color=COLORS[0], alpha=0.25, linewidth=0)
@@ -276,34 +248,27 @@ def layer_scores(
     Parameters
     ----------
     extractor : TorchFeatureExtractor
-        Its `layer` says which layers: a list of names, or a glob such as
+        Its `layer` selects the layers: a list of names, or a glob such as
         ``"encoder.layer.*"``. It is cloned.
     X : array-like or sequence of length n_samples
         The rows.
     y : array-like of shape (n_samples,)
         What to predict.
     estimator : scikit-learn estimator
-        What predicts `y` from the embeddings of one layer.
-    cv : int, splitter or iterable, default=5
-        As in `sklearn.model_selection.cross_val_score`; the same folds for every
-        layer.
-    scoring : str or callable, default=None
-        As in `sklearn.model_selection.cross_val_score`.
+        Predicts `y` from the embeddings of one layer.
+    cv, scoring : int, splitter or iterable, default=5, and str or callable
+        As in `LayerScoreDisplay.from_embeddings`.
 
     Returns
     -------
     display : LayerScoreDisplay
         With the scores as a table (`to_dict`) and as a picture (`plot`).
 
-    See Also
-    --------
-    LayerScoreDisplay.from_estimator : The same of a search, which tunes more.
-
     Notes
     -----
-    Every row goes through the model once, for all layers and folds together, and the
-    embeddings of all layers are in memory at once. An extractor learns nothing from
-    rows, so that this is what a search over `layer` finds.
+    Every row goes through the model once, for all layers and folds, and the embeddings
+    of all layers are in memory together. An extractor learns nothing from rows, so the
+    scores are those of a search over `layer` (see `LayerScoreDisplay.from_estimator`).
 
     Examples
     --------
@@ -320,14 +285,13 @@ def layer_scores(
     >>> found.best_layer
     '0'
     """
-    embeddings = embeddings_by_layer(extractor, X)
     return LayerScoreDisplay.from_embeddings(
-        embeddings, y, estimator, cv=cv, scoring=scoring
+        embeddings_by_layer(extractor, X), y, estimator, cv=cv, scoring=scoring
     )
 
 
 def _decimals(std: NDArray[Any]) -> int:
-    """Count the decimals that show two digits of the largest spread.
+    """Compute how many decimals show two digits of the largest spread.
 
     >>> _decimals(np.array([0.03, 0.001])), _decimals(np.array([250.0]))
     (3, 0)
@@ -337,14 +301,12 @@ def _decimals(std: NDArray[Any]) -> int:
 
 
 def _layer_param(results: Mapping[str, Any], param: str | None) -> str:
-    """Find the column of the parameter that names the layer."""
+    """Return the column of the results with the parameter that names the layer."""
     searched = [key for key in results if key.startswith("param_")]
+    found = [key for key in searched if key == f"param_{param}"]
     if param is None:
-        found = [
-            key for key in searched if key.split("__")[-1] in ("layer", "param_layer")
-        ]
-    else:
-        found = [key for key in searched if key == f"param_{param}"]
+        ends = ("layer", "param_layer")
+        found = [key for key in searched if key.split("__")[-1] in ends]
     if len(found) == 1:
         return found[0]
     known = ", ".join(repr(key.removeprefix("param_")) for key in searched)
@@ -356,7 +318,7 @@ def _layer_param(results: Mapping[str, Any], param: str | None) -> str:
 def _best_candidates(
     results: Mapping[str, Any], param: str, metric: str
 ) -> dict[str, int]:
-    """Give the best candidate of each layer; of a halving search, of its last round."""
+    """Return the best candidate of each layer, in the last round of a halving."""
     means = np.nan_to_num(results[f"mean_test_{metric}"], nan=-np.inf)
     rounds = results.get("iter", np.zeros(len(means), dtype=int))
     best: dict[str, int] = {}

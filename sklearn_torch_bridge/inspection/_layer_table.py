@@ -13,18 +13,19 @@ from torch import nn
 
 from sklearn_torch_bridge._convert import is_container, iter_fields, select_output
 from sklearn_torch_bridge._errors import OutputError
-from sklearn_torch_bridge._estimators import TorchFeatureExtractor
+from sklearn_torch_bridge._estimators import TorchFeatureExtractor, plan_extraction
 from sklearn_torch_bridge._replica import replica
-from sklearn_torch_bridge._rows import check_rows, make_feed
 from sklearn_torch_bridge._run import on_device
-from sklearn_torch_bridge._types import Feed, Indices, Inputs
+from sklearn_torch_bridge._types import Inputs
 from sklearn_torch_bridge.models import load_model
 
 __all__ = ["LayerInfo", "LayerTable", "layer_table"]
 
 _MOST_ROWS = 32
 _REPEATS = 5
-_HEAD = ("layer", "class", "output", "parameters", "time")
+
+Recorded = tuple[Any, list[float]]
+"""The shape of a layer's first output, and when that call had ended in each run."""
 
 
 # Its parameters are the fields, which numpydoc cannot read off the source.
@@ -105,48 +106,41 @@ class LayerTable:
         return next(layer for layer in self.layers if layer.name == name)
 
     def __repr__(self) -> str:
-        head, body = self._cells()
-        rows = [head, *body]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        right = {"parameters", "time"}
-        lines = (
-            "  ".join(
-                cell.rjust(width) if name in right else cell.ljust(width)
-                for name, cell, width in zip(head, row, widths, strict=True)
-            ).rstrip()
-            for row in rows
-        )
-        return "\n".join(lines)
+        columns = []
+        for name, cells in self._columns().items():
+            width = max(map(len, (name, *cells)))
+            is_number = name in ("parameters", "time")
+            adjust = str.rjust if is_number else str.ljust
+            columns.append([adjust(cell, width) for cell in (name, *cells)])
+        rows = zip(*columns, strict=True)
+        return "\n".join("  ".join(row).rstrip() for row in rows)
 
     def _repr_html_(self) -> str:
-        head, body = self._cells()
-        rows = [_html_row("th", head), *(_html_row("td", row) for row in body)]
-        return f"<table>{''.join(rows)}</table>"
+        columns = self._columns()
+        rows = [("th", list(columns))]
+        rows += [("td", list(row)) for row in zip(*columns.values(), strict=True)]
+        lines = (
+            "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+            for tag, row in rows
+        )
+        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
-    def _cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Give the cells of the table as text, without columns that say nothing."""
-        ran = self.n_rows is not None
-        keep = [ran or name not in ("output", "time") for name in _HEAD]
-        body = [
-            (
-                layer.name or "(model)",
-                layer.class_name,
-                layer.output or "did not run",
-                f"{layer.n_parameters:,}",
-                "" if layer.time_share is None else f"{layer.time_share:.0%}",
-            )
-            for layer in self.layers
-        ]
-        head, *rows = [
-            tuple(cell for cell, shown in zip(row, keep, strict=True) if shown)
-            for row in (_HEAD, *body)
-        ]
-        return head, rows
-
-
-def _html_row(tag: str, cells: tuple[str, ...]) -> str:
-    inner = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr>{inner}</tr>"
+    def _columns(self) -> dict[str, list[str]]:
+        """Return the cells of each column as text; without `X`, two are left out."""
+        layers = self.layers
+        columns = {
+            "layer": [one.name or "(model)" for one in layers],
+            "class": [one.class_name for one in layers],
+            "output": [one.output or "did not run" for one in layers],
+            "parameters": [f"{one.n_parameters:,}" for one in layers],
+            "time": [
+                "" if one.time_share is None else f"{one.time_share:.0%}"
+                for one in layers
+            ],
+        }
+        if self.n_rows is None:
+            del columns["output"], columns["time"]
+        return columns
 
 
 def layer_table(model: Any, X: Any = None) -> LayerTable:
@@ -169,7 +163,7 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
     Notes
     -----
     Costs seven forward passes over at most 32 rows. Inside scripted and exported
-    models nothing can be heard: their layers show no output.
+    models nothing can be recorded: their layers show no output.
 
     Examples
     --------
@@ -182,120 +176,84 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
     """
     given = isinstance(model, TorchFeatureExtractor)
     extractor = model if given else TorchFeatureExtractor(model)
-    loaded = load_model(extractor.model)
     if X is None:
-        return LayerTable([_info(*named) for named in loaded.module.named_modules()])
-    checked = check_rows(extractor, X, reset=False)
-    rows = checked.which_may_run()[:_MOST_ROWS]
-    if not len(rows):
-        msg = "`X` must hold a row that can be used, got none."
-        raise ValueError(msg)
-    feed = make_feed(checked, extractor, loaded, rows)
-    inputs = feed.batch(_longest_first(feed))
-    devices: Any = extractor.device
-    device = devices[0] if isinstance(devices, (list, tuple)) else devices
-    with replica(loaded.module, device) as (own, place), torch.inference_mode():
-        heard = _listen(own, on_device(inputs, place), place)
+        module = load_model(extractor.model).module
+        return LayerTable([_info(*named) for named in module.named_modules()])
+    extraction = plan_extraction(extractor, X, reset=False)
+    inputs, plan = extraction.first_batch(_MOST_ROWS), extraction.plan
+    module = plan.loaded.module
+    with replica(module, plan.request.device) as (own, place), torch.inference_mode():
+        recorded = _record_layers(own, on_device(inputs, place), place)
     n_rows = _count_rows(inputs)
-    return LayerTable(
-        [
-            _info(name, module, heard.get(name), n_rows)
-            for name, module in loaded.module.named_modules()
-        ],
-        n_rows,
-    )
-
-
-def _longest_first(feed: Feed) -> Indices:
-    """Give rows that may share a batch, in the order that batches have."""
-    if feed.lengths is None:
-        return np.arange(len(feed))
-    order = np.argsort(-feed.lengths, kind="stable")
-    longest = feed.lengths[order[0]]
-    return order[feed.lengths[order] == longest] if feed.even else order
+    parts = module.named_modules()
+    infos = [_info(name, part, recorded.get(name), n_rows) for name, part in parts]
+    return LayerTable(infos, n_rows)
 
 
 def _count_rows(inputs: Inputs) -> int:
     values = [*inputs.args, *inputs.kwargs.values()]
-    tensors = [value for value in values if isinstance(value, torch.Tensor)]
-    nested = [
-        one for value in values if isinstance(value, dict) for one in value.values()
-    ]
-    tensors += [value for value in nested if isinstance(value, torch.Tensor)]
-    return len(tensors[0]) if tensors else 0
+    dicts = [value for value in values if isinstance(value, dict)]
+    values += [one for nested in dicts for one in nested.values()]
+    return next((len(one) for one in values if isinstance(one, torch.Tensor)), 0)
 
 
-@dataclass
-class _Heard:
-    """What a layer gave in its first call, and when that had ended."""
-
-    value: Any
-    ends: list[float]
-
-
-def _listen(own: nn.Module, inputs: Inputs, place: torch.device) -> dict[str, _Heard]:
-    """Run the model a few times; note what each layer gives, and when, in shares."""
+def _record_layers(
+    own: nn.Module, inputs: Inputs, place: torch.device
+) -> dict[str, Recorded]:
+    """Run the model a few times; record what each layer returns, and when."""
     ends: dict[str, float] = {}
     shapes: dict[str, Any] = {}
 
-    def hear(name: str, value: Any) -> None:
+    def record(name: str, value: Any) -> None:
         if name not in ends:
             if place.type != "cpu":
                 torch.accelerator.synchronize()
             ends[name] = time.perf_counter()
-            shapes.setdefault(name, _described(value))
+            shapes.setdefault(name, _shape_or_shapes(value))
 
     for name, part in own.named_modules():
         if name and not isinstance(part, torch.jit.ScriptModule):
             part.register_forward_hook(
-                lambda _module, _args, value, name=name: hear(name, value)
+                lambda _module, _args, value, name=name: record(name, value)
             )
     shares: dict[str, list[float]] = {}
     for repeat in range(_REPEATS + 2):  # two to warm up
         ends.clear()
         start = time.perf_counter()
-        hear("", own(*inputs.args, **inputs.kwargs))
+        record("", own(*inputs.args, **inputs.kwargs))
         whole = ends[""] - start
         if repeat > 1:
             for name, end in ends.items():
                 shares.setdefault(name, []).append((end - start) / whole)
-    return {name: _Heard(shapes[name], shares[name]) for name in shares}
+    return {name: (shapes[name], shares[name]) for name in shares}
 
 
-def _described(value: Any) -> Any:
-    """Keep shapes alone: the shape of a tensor, or that of each field."""
+def _shape_or_shapes(value: Any) -> Any:
+    """Return the shape of a tensor, that of each field, or the name of the type."""
     found = value
     with suppress(OutputError):  # several fields, then
         found = select_output(value)
     if isinstance(found, torch.Tensor):
         return tuple(found.shape)
-    if is_container(found):
-        return {
-            name: tuple(item.shape)
-            for name, item in iter_fields(found)
-            if isinstance(item, torch.Tensor)
-        }
-    return type(found).__name__
+    if not is_container(found):
+        return type(found).__name__
+    tensors = (one for one in iter_fields(found) if isinstance(one[1], torch.Tensor))
+    return {name: tuple(tensor.shape) for name, tensor in tensors}
 
 
 def _info(
-    name: str, module: nn.Module, heard: _Heard | None = None, n_rows: int = 0
+    name: str, module: nn.Module, recorded: Recorded | None = None, n_rows: int = 0
 ) -> LayerInfo:
     n_parameters = sum(one.numel() for one in module.parameters())
     class_name = getattr(module, "original_name", type(module).__name__)
-    if heard is None:
+    if recorded is None:
         return LayerInfo(name, class_name, n_parameters)
-    found = heard.value
-    if isinstance(found, tuple):
-        shape, output = found, _show(found, n_rows)
-    else:
-        shape = None
-        output = (
-            ", ".join(f"{key}: {_show(one, n_rows)}" for key, one in found.items())
-            if isinstance(found, dict)
-            else str(found)
-        )
-    share = float(np.median(heard.ends))
+    found, ends = recorded
+    shape = found if isinstance(found, tuple) else None
+    output = str(found) if shape is None else _show(shape, n_rows)
+    if isinstance(found, dict):
+        output = ", ".join(f"{key}: {_show(one, n_rows)}" for key, one in found.items())
+    share = float(np.median(ends))
     return LayerInfo(name, class_name, n_parameters, shape, output, share)
 
 

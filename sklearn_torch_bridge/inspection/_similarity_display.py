@@ -1,14 +1,20 @@
-"""How alike layers or models are, as a matrix."""
+"""The picture of similarity: how alike layers or models are, as a matrix."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._estimators import TorchFeatureExtractor
-from sklearn_torch_bridge.inspection._by_layer import embeddings_by_layer
-from sklearn_torch_bridge.inspection._style import axes_for, inches_of, name_ticks, room
+from sklearn_torch_bridge.inspection._embeddings_by_layer import embeddings_by_layer
+from sklearn_torch_bridge.inspection._figure_style import (
+    Display,
+    inches_of,
+    name_ticks,
+    points_per_place,
+)
 from sklearn_torch_bridge.stats import cka
 
 __all__ = ["SimilarityDisplay"]
@@ -20,30 +26,22 @@ _DARK = 0.5
 Measure = Callable[[Any, Any], Any]
 
 
-class SimilarityDisplay:
-    """Show how alike embeddings of the same rows are, each with each.
+# Its parameters are the fields, which numpydoc cannot read off the source.
+@dataclass(eq=False, repr=False)
+class SimilarityDisplay(Display):  # numpydoc ignore=PR02
+    """Show how alike embeddings of the same rows are, pair by pair.
+
+    The matrix has numbers if there is space for them. The notes of the default measure,
+    `sklearn_torch_bridge.stats.cka`, say when not to trust it.
 
     Parameters
     ----------
     similarity : ndarray of shape (n_rows, n_columns)
-        One value a pair.
-    row_names : list of str
-        Of the embeddings along the rows.
-    column_names : list of str
-        Of the embeddings along the columns.
+        One value per pair.
+    row_names, column_names : list of str
+        The names of the embeddings along the rows, and along the columns.
     measure_name : str, default="similarity"
-        What the values are.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        What was drawn on. After `plot`.
-    figure_ : matplotlib Figure
-        The figure of the axes. After `plot`.
-
-    See Also
-    --------
-    sklearn_torch_bridge.stats.cka : The default measure, and when not to trust it.
+        The name of the values.
 
     Examples
     --------
@@ -56,18 +54,11 @@ class SimilarityDisplay:
            [0.94, 1.  ]])
     """
 
-    def __init__(
-        self,
-        similarity: NDArray[Any],
-        row_names: list[str],
-        column_names: list[str],
-        *,
-        measure_name: str = "similarity",
-    ) -> None:
-        self.similarity = similarity
-        self.row_names = row_names
-        self.column_names = column_names
-        self.measure_name = measure_name
+    similarity: NDArray[Any]
+    row_names: list[str]
+    column_names: list[str]
+    _: KW_ONLY
+    measure_name: str = "similarity"
 
     @classmethod
     def from_estimator(
@@ -84,15 +75,13 @@ class SimilarityDisplay:
         Parameters
         ----------
         estimator : TorchFeatureExtractor
-            Its `layer` says which layers. Every row goes through the model once.
+            Its `layer` selects the layers. Every row goes through the model once.
         X : array-like or sequence of length n_samples
             The rows.
         other : TorchFeatureExtractor, default=None
-            Whose layers make the columns. None compares the layers of `estimator`.
-        measure : callable, default=sklearn_torch_bridge.stats.cka
-            Takes two embeddings of the same rows, returns a number; symmetric.
-        measure_name : str, default=None
-            What to call it. None takes the name of the function.
+            Its layers are the columns. None compares those of `estimator`.
+        measure, measure_name : callable, default=cka, and str, default=None
+            As in `from_embeddings`.
 
         Returns
         -------
@@ -126,7 +115,7 @@ class SimilarityDisplay:
         measure : callable, default=sklearn_torch_bridge.stats.cka
             Takes two embeddings of the same rows, returns a number; symmetric.
         measure_name : str, default=None
-            What to call it. None takes the name of the function.
+            The name of the measure. None uses that of the function.
 
         Returns
         -------
@@ -136,7 +125,7 @@ class SimilarityDisplay:
         Raises
         ------
         ValueError
-            If there is no embedding, or what `measure` raises.
+            If there is no embedding, or for the reasons of `measure`.
         """
         columns = embeddings if others is None else others
         if not embeddings or not columns:
@@ -151,53 +140,28 @@ class SimilarityDisplay:
                     similarity[i, j] = similarity[j, i]
                 else:
                     similarity[i, j] = float(measure(one, another))
-        named = measure_name or _name(measure)
+        name = getattr(getattr(measure, "func", measure), "__name__", "similarity")
+        named = measure_name or ("linear CKA" if measure is cka else str(name))
         return cls(similarity, list(embeddings), list(columns), measure_name=named)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the matrix, with numbers where there is room.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
-
-        Returns
-        -------
-        display : SimilarityDisplay
-            Itself, with `ax_` and `figure_`.
-        """
+    def _draw(self, ax: Any) -> None:
         n_rows, n_columns = self.similarity.shape
         cell = min(0.5, _LARGEST_SIDE / max(n_rows, n_columns))
         width = max(_SMALLEST_SIDE, cell * n_columns) + inches_of(self.row_names)
-        width = width / 0.85 + 0.7  # the bar of colours takes 15 %, and its name
+        width = width / 0.85 + 0.7  # for the colour bar, 15 %, and its label
         height = max(_SMALLEST_SIDE, cell * n_rows) + inches_of(self.column_names)
-        ax = axes_for(ax, width=width, height=height, caller=type(self).__name__)
-        # Lightness alone orders this map, so that it can be read in grey.
+        ax = self._keep_axes(ax, width=width, height=height)
+        # This colour map is ordered by lightness, so that it can be read in grey.
         lowest = min(0.0, float(np.nanmin(self.similarity)))
         highest = max(1.0, float(np.nanmax(self.similarity)))
-        drawn = ax.imshow(
-            self.similarity,
-            vmin=lowest,
-            vmax=highest,
-            cmap="cividis",
-            aspect="auto",  # squares would leave no room for names in small axes
-        )
+        # Not of squares, which would leave no space for names in small axes.
+        style = {"vmin": lowest, "vmax": highest, "cmap": "cividis", "aspect": "auto"}
+        drawn = ax.imshow(self.similarity, **style)
         ax.figure.colorbar(drawn, ax=ax, label=self.measure_name)
         name_ticks(ax, "x", self.column_names)
         name_ticks(ax, "y", self.row_names)
-        if room(ax, "x", n_columns) >= _POINTS_A_NUMBER:
+        if points_per_place(ax, "x", n_columns) >= _POINTS_A_NUMBER:
             middle = lowest + _DARK * (highest - lowest)
             for (i, j), value in np.ndenumerate(self.similarity):
-                color = "white" if value < middle else "black"
-                text = f"{value:.2f}"
-                ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
-
-
-def _name(measure: Measure) -> str:
-    if measure is cka:
-        return "linear CKA"
-    name = getattr(getattr(measure, "func", measure), "__name__", "similarity")
-    return str(name)
+                style = {"color": "white" if value < middle else "black", "fontsize": 8}
+                ax.text(j, i, f"{value:.2f}", ha="center", va="center", **style)

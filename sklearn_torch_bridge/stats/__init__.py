@@ -6,25 +6,26 @@ question                                          function
 Did the embeddings change?                        `mmd_test`, `energy_test`
 Which features changed?                           `ks_drift`
 How far apart are two sets?                       `frechet_distance`
-Do two layers, or two models, say the same?       `cka`, `rsa`
+How alike are two layers, or two models?          `cka`, `rsa`
 How many directions are used?                     `effective_rank`
 How many dimensions does the cloud have locally?  `intrinsic_dimension`
 Which rows are far from the rest?                 `mahalanobis`
 ================================================  ===================================
 
-Every function takes arrays, frames, tensors and lists of them, with one embedding per
-row, and only reads them. Sums are made in float64, in blocks: float32 rows are never
-copied as a whole. Functions that square refuse sets whose largest value is above 1e70
-or below 1e-70 in size, which float64 could not hold.
+Every function takes arrays, frames, tensors or lists of them, with one embedding per
+row, and does not change them. Sums are computed in float64, in blocks: float32 rows are
+never copied as a whole. Functions that square values refuse sets whose largest absolute
+value is above 1e70 or below 1e-70: float64 could not hold the results.
 """
 
-from sklearn_torch_bridge.stats._checked_embeddings import (
+from sklearn_torch_bridge._packages import set_home
+from sklearn_torch_bridge.stats._check_embeddings import (
     check_embeddings as check_embeddings,
 )
+from sklearn_torch_bridge.stats._dimensions import effective_rank, intrinsic_dimension
 from sklearn_torch_bridge.stats._distances import frechet_distance, mahalanobis
-from sklearn_torch_bridge.stats._geometry import effective_rank, intrinsic_dimension
 from sklearn_torch_bridge.stats._similarity import RSAResult, cka, rsa
-from sklearn_torch_bridge.stats._tests import (
+from sklearn_torch_bridge.stats._two_sample_tests import (
     KSDriftResult,
     TwoSampleResult,
     energy_test,
@@ -46,3 +47,5 @@ __all__ = [
     "mmd_test",
     "rsa",
 ]
+
+set_home(globals())

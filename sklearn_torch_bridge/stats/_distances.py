@@ -1,4 +1,4 @@
-"""Distances that come from means and covariances."""
+"""Distances computed from means and covariances."""
 
 import warnings
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, svdvals
 
-from sklearn_torch_bridge.stats._checked_embeddings import (
+from sklearn_torch_bridge.stats._check_embeddings import (
     Doubles,
     Floats,
     check_columns,
@@ -25,11 +25,8 @@ def frechet_distance(X: Any, Y: Any) -> float:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples_X, n_features)
-        One embedding per row, at least two. Any real dtype; the work is done in
-        float64.
-    Y : array-like of shape (n_samples_Y, n_features)
-        The other set, over the same columns.
+    X, Y : array-like of shape (n_samples_X or n_samples_Y, n_features)
+        The two sets, over the same columns. One embedding per row, at least two.
 
     Returns
     -------
@@ -39,12 +36,7 @@ def frechet_distance(X: Any, Y: Any) -> float:
     Raises
     ------
     ValueError
-        If there are fewer than two rows, a value is not finite, or the columns
-        differ.
-
-    See Also
-    --------
-    mmd_test : Tell whether a difference is more than chance.
+        If there are fewer than two rows, a value is not finite, or the columns differ.
 
     Notes
     -----
@@ -59,8 +51,8 @@ def frechet_distance(X: Any, Y: Any) -> float:
     :math:`A^T A = \Sigma_X` and :math:`B^T B = \Sigma_Y`. A set with no more rows
     than features is its own factor; of a larger one the covariance is factored with
     pivoting. So a covariance without full rank needs no offset and gives no imaginary
-    parts: the value is that of the definition. (Variances of less than about 1e-13 of
-    their column's cannot be told from rounding, and count as none.)
+    parts: the value is that of the definition. (A variance below about 1e-13 of its
+    column's cannot be distinguished from rounding, and counts as zero.)
 
     Unchanged by shifting or rotating both sets alike, by reordering rows, and by
     swapping the sets; scaling both by :math:`c` scales it by :math:`c^2`. Costs
@@ -69,8 +61,8 @@ def frechet_distance(X: Any, Y: Any) -> float:
 
     It is biased: two samples of one distribution have a positive distance, which
     grows with ``n_features / n_samples``. Compare values of equal sample sizes only,
-    with several times more rows than features. It sees means and covariances alone,
-    and it is no test; for that take `mmd_test`.
+    with several times more rows than features. It compares only means and
+    covariances. It is not a statistical test; use `mmd_test` for that.
 
     References
     ----------
@@ -102,9 +94,9 @@ def mahalanobis(X: Any, reference: Any) -> Doubles:
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        The rows to judge.
+        The rows to measure.
     reference : array-like of shape (n_samples_reference, n_features)
-        The rows that say what is usual, at least two, over the same columns.
+        The rows that define what is usual, at least two, over the same columns.
 
     Returns
     -------
@@ -123,26 +115,21 @@ def mahalanobis(X: Any, reference: Any) -> Doubles:
         If the covariance has no full rank even with shrinkage. The distances are then
         taken within the directions that `reference` varies in.
 
-    See Also
-    --------
-    sklearn.covariance.LedoitWolf : The same estimate of a covariance.
-
     Notes
     -----
     :math:`\sqrt{(x - \mu)^T \Sigma^{-1} (x - \mu)}`, where :math:`\Sigma` is the
     covariance shrunk towards a multiple of the identity by the factor of Ledoit and
-    Wolf [1]_. So it can be inverted with fewer rows than features, too. scikit-learn's
-    `LedoitWolf` gives the same; here it is computed in float64, in blocks.
+    Wolf [1]_. So it can be inverted even with fewer rows than features. The estimate
+    is that of scikit-learn's `LedoitWolf`, computed in float64, in blocks.
 
     Unchanged by shifting, scaling or rotating both sets alike, and by the order of the
-    rows. Columns of different units: standardise them first, as the shrinkage takes
-    them as equals. Costs ``n_samples_reference * n_features**2`` operations plus one
-    eigenvalue decomposition.
+    rows. Standardise columns of different units first: the shrinkage treats all alike.
+    Costs ``n_samples_reference * n_features**2`` operations and an eigendecomposition.
 
-    Not for a `reference` of several clusters, whose middle may be empty; nor with
-    outliers among its rows, which widen the spread (see
-    `sklearn.covariance.MinCovDet`). For normal rows the squares follow about a
-    chi-square distribution of n_features degrees of freedom if `reference` is large.
+    Not suitable for a `reference` of several clusters, whose middle may be empty, or
+    for one with outliers, which widen the spread (see `sklearn.covariance.MinCovDet`).
+    For normal rows and a large `reference` the squares follow about a chi-square
+    distribution of n_features degrees of freedom.
 
     References
     ----------
@@ -183,7 +170,7 @@ def _shrunk_covariance(Z: Floats, mean: Doubles) -> Doubles:
 
 
 def _whitener(covariance: Doubles) -> Doubles:
-    """Give the matrix that turns rows of that covariance into uncorrelated ones."""
+    """Return the matrix that makes rows of that covariance uncorrelated."""
     values, vectors = eigh(covariance)
     kept = values > len(values) * _EPS * values[-1]
     n_features, rank = len(values), int(kept.sum())

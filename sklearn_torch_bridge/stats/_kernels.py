@@ -1,30 +1,23 @@
-"""Kernels by name, with the bandwidth that rows ask for."""
+"""Kernels by name, with the bandwidth that is estimated from rows."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.metrics.pairwise import euclidean_distances
 
-from sklearn_torch_bridge.stats._checked_embeddings import Doubles
+from sklearn_torch_bridge.stats._check_embeddings import Doubles
 
-__all__ = [
-    "KERNELS",
-    "Kernel",
-    "check_kernel",
-    "distances",
-    "fit_kernel",
-]
+__all__ = ["KERNELS", "Kernel", "check_kernel", "distances", "fit_kernel"]
 
 Kernel = Callable[[Doubles, Doubles], Doubles]
-"""Two blocks of rows -> a similarity for each pair of them, symmetric."""
+"""Takes two blocks of rows, returns a similarity for each pair; symmetric."""
 
 _NOISE = 4 * float(np.finfo(np.float64).eps)
 
 
 def check_kernel(kernel: Any) -> None:
-    """Refuse what is neither the name of a kernel nor a callable."""
+    """Check that `kernel` is the name of a kernel or a callable."""
     if callable(kernel) or (isinstance(kernel, str) and kernel in KERNELS):
         return
     known = ", ".join(map(repr, KERNELS))
@@ -33,22 +26,30 @@ def check_kernel(kernel: Any) -> None:
 
 
 def fit_kernel(kernel: str | Kernel, sample: Doubles) -> tuple[Kernel, float | None]:
-    """Give the kernel, and its bandwidth where it has one, learnt from `sample`."""
+    """Return the kernel and its bandwidth, if it has one, estimated from `sample`."""
     if callable(kernel):
-        return partial(_checked, kernel=kernel), None
+        return partial(_call_checked, kernel=kernel), None
     return KERNELS[kernel](sample)
 
 
 def distances(A: Doubles, B: Doubles, *, squared: bool = False) -> Doubles:
-    """Measure all pairs by one matrix product; what it cannot tell from 0 is 0."""
-    found: Doubles = euclidean_distances(A, B, squared=True)
-    largest = [np.square(rows).sum(1).max() for rows in (A, B)]
-    found[found <= _NOISE * sum(largest)] = 0.0
+    """Compute the distances of all pairs by one matrix product.
+
+    What is as small as its rounding errors counts as 0.
+    """
+    squares_A, squares_B = (np.einsum("ij,ij->i", rows, rows) for rows in (A, B))
+    found: Doubles = A @ B.T
+    found *= -2
+    found += squares_A[:, None]
+    found += squares_B
+    found[found <= _NOISE * (squares_A.max() + squares_B.max())] = 0.0
+    if A is B:
+        np.fill_diagonal(found, 0.0)
     return found if squared else np.sqrt(found, out=found)
 
 
-def _checked(A: Doubles, B: Doubles, *, kernel: Kernel) -> Doubles:
-    """Call a kernel of the user's, and give what it returns in memory of our own."""
+def _call_checked(A: Doubles, B: Doubles, *, kernel: Kernel) -> Doubles:
+    """Call a kernel of the user, check its result and return a copy of it."""
     found = np.array(kernel(A, B), dtype=np.float64)
     if found.shape != (len(A), len(B)) or not np.isfinite(found).all():
         msg = (
@@ -57,10 +58,6 @@ def _checked(A: Doubles, B: Doubles, *, kernel: Kernel) -> Doubles:
         )
         raise ValueError(msg)
     return found
-
-
-def _linear(_sample: Doubles) -> tuple[Kernel, None]:
-    return _dot, None
 
 
 def _rbf(sample: Doubles) -> tuple[Kernel, float]:
@@ -89,6 +86,6 @@ def _gaussian(A: Doubles, B: Doubles, *, bandwidth: float) -> Doubles:
 
 KERNELS: dict[str, Callable[[Doubles], tuple[Kernel, float | None]]] = {
     "rbf": _rbf,
-    "linear": _linear,
+    "linear": lambda _sample: (_dot, None),
 }
 """What the parameter `kernel` may name."""

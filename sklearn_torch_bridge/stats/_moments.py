@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg import lapack
 
-from sklearn_torch_bridge.stats._checked_embeddings import Doubles, Floats, iter_blocks
+from sklearn_torch_bridge.stats._check_embeddings import Doubles, Floats, iter_blocks
 
 __all__ = ["column_means", "factor_rows", "factor_scatter"]
 
@@ -17,7 +17,7 @@ def column_means(Z: Floats) -> Doubles:
 
 
 def factor_rows(Z: Floats, *, center: Doubles | float) -> Doubles:
-    """Give ``A`` of few rows, with the ``A.T @ A`` of the rows of `Z` less `center`."""
+    """Return a small ``A`` whose ``A.T @ A`` is that of the rows minus `center`."""
     n_samples, n_features = Z.shape
     if n_samples <= n_features:
         (rows,) = iter_blocks(Z, center=center, rows=n_samples)
@@ -29,7 +29,7 @@ def factor_rows(Z: Floats, *, center: Doubles | float) -> Doubles:
 
 
 def factor_scatter(scatter: Doubles, *, n_samples: int) -> Doubles:
-    """Factor a sum of `n_samples` products: Cholesky, with pivoting, of any rank.
+    """Compute the pivoted Cholesky factor, of any rank, of a sum of products.
 
     >>> A = factor_scatter(np.array([[4.0, 4.0], [4.0, 4.0]]), n_samples=2)
     >>> A, A.T @ A
@@ -38,7 +38,7 @@ def factor_scatter(scatter: Doubles, *, n_samples: int) -> Doubles:
     """
     scale = np.sqrt(scatter.diagonal())
     divisor = np.where(scale > 0, scale, 1.0)
-    # Scaled first, so that what is dropped as noise is small beside its own column.
+    # Scaled first, so that what is dropped as noise is small relative to its column.
     upper, pivots, rank, _ = lapack.dpstrf(
         scatter / divisor / divisor[:, None],
         tol=_EPS * (len(scale) + np.sqrt(n_samples)),

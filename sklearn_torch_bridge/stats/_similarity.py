@@ -6,11 +6,12 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from sklearn_torch_bridge._checks import one_of
-from sklearn_torch_bridge.stats._checked_embeddings import (
+from sklearn_torch_bridge.stats._check_embeddings import (
     Doubles,
     Floats,
     block_rows,
@@ -27,38 +28,31 @@ __all__ = ["RSAResult", "cka", "rsa"]
 _BANDWIDTH_ROWS = 2_000
 _GRAM_ROWS = 1_500
 _TINY = 1e-12
-
 _PAIRS = ((0, 0), (1, 1), (0, 1))
-
 _METRICS = ("euclidean", "sqeuclidean", "cityblock", "cosine", "correlation")
-
-
 _CORRELATIONS: dict[str, Callable[[Doubles, Doubles], Any]] = {
     "spearman": spearmanr,
     "pearson": pearsonr,
     "kendall": kendalltau,
 }
 
-
 Product = tuple[float, float]
-"""What two matrices of similarities have in common; the same before centring."""
+"""The sum of products of two similarity matrices, centred and before centring."""
 
 
 # Its parameters are the fields, which numpydoc cannot read off the source.
 @dataclass(frozen=True)
 class RSAResult:  # numpydoc ignore=PR02
-    """Hold how alike two sets of distances are; ``float(result)`` is the statistic.
+    """Result of a comparison of distances; ``float(result)`` is the statistic.
 
     Parameters
     ----------
     statistic : float
         The correlation of the distances, from -1 to 1.
-    metric : str
-        How rows were compared within `X` and within `Y`.
-    method : str
-        How the distances were compared.
+    metric, method : str
+        How rows were compared within `X` and within `Y`, and how their distances.
     n_rows : int
-        Rows that were looked at.
+        Rows that were used.
     is_subsample : bool
         Whether those are fewer rows than were given, because of `max_rows`.
     """
@@ -80,33 +74,26 @@ def cka(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features_X)
-        One embedding per row: of one layer, or one model.
-    Y : array-like of shape (n_samples, n_features_Y)
-        Another embedding of the same rows, in the same order, of any width.
+    X, Y : array-like of shape (n_samples, n_features_X or n_features_Y)
+        Two embeddings of the same rows, in the same order: of two layers, or models.
     kernel : {"linear", "rbf"} or callable, default="linear"
         How rows are compared within `X` and within `Y`. The bandwidth of ``"rbf"`` is
         the root of the median squared distance of the rows (of 2,000 of them, drawn
         with a fixed seed, if there are more). A callable takes two blocks of rows and
         returns a similarity for each pair.
     debiased : bool, default=False
-        Estimate without the bias that raises the value where there are few rows for
-        the features. Needs four rows, and may be below zero.
+        Remove the bias that raises the value if there are few rows compared with
+        features. Needs four rows; the value may be below zero.
 
     Returns
     -------
     similarity : float
-        From 0 to 1, which is reached by embeddings that differ by a rotation, a
-        shift and a scale.
+        From 0 to 1. It is 1 if they differ only by a rotation, a shift and a scale.
 
     Raises
     ------
     ValueError
         If the rows differ in number, are too few, all equal, or not finite.
-
-    See Also
-    --------
-    rsa : The same question, by the ranks of distances.
 
     Notes
     -----
@@ -122,14 +109,13 @@ def cka(
     order of the rows if it is the same in both, and by swapping them; not by other
     linear maps. ``"linear"`` costs ``n_samples * (n_features_X + n_features_Y)**2``
     operations; other kernels, and few rows, ``n_samples**2 * (n_features_X +
-    n_features_Y)``: two minutes for 50,000 rows of 768 features on two cores. Memory
-    is for a few blocks, or a few matrices of ``n_features**2``.
+    n_features_Y)``: two minutes for 50,000 rows of 768 features on two cores. It needs
+    memory for a few blocks, or a few matrices of ``n_features**2``.
 
-    Without `debiased`, unrelated embeddings come near to 1 as the features outnumber
-    the rows; compare with the value for shuffled rows. A few directions of large
-    variance, as transformers have them, decide the linear value alone: standardise the
-    columns if that is not meant. A high value does not say that a classifier finds the
-    same in both.
+    Without `debiased`, the value of unrelated embeddings approaches 1 if there are
+    more features than rows; compare with the value for shuffled rows. A few directions
+    of large variance, common in transformers, can determine the linear value unless the
+    columns are standardised. At a high value classifiers may still perform differently.
 
     References
     ----------
@@ -179,20 +165,17 @@ def rsa(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features_X)
-        One embedding per row, at least three.
-    Y : array-like of shape (n_samples, n_features_Y)
-        Another embedding of the same rows, in the same order, of any width.
+    X, Y : array-like of shape (n_samples, n_features_X or n_features_Y)
+        Two embeddings of the same rows, at least three, in the same order.
     metric : {"euclidean", "sqeuclidean", "cityblock", "cosine", "correlation"}, \
             default="euclidean"
         How rows are compared, as `scipy.spatial.distance` defines it.
     method : {"spearman", "pearson", "kendall"}, default="spearman"
         How the distances are correlated.
     max_rows : int or None, default=2000
-        Rows to look at. Of more so many are drawn at random, and the result says so.
-        None looks at all.
+        Rows to use, drawn at random from a larger set. None uses all.
     random_state : None, int, Generator or RandomState, default=0
-        Of the rows that are drawn.
+        For drawing the rows.
 
     Returns
     -------
@@ -205,14 +188,10 @@ def rsa(
         If the rows differ in number, are too few, or not finite, or if the distances
         are undefined (the cosine of a row of zeros) or all equal.
 
-    See Also
-    --------
-    cka : The same question, by products instead of ranks.
-
     Notes
     -----
     Representational similarity analysis [1]_: the correlation of the distances of all
-    pairs of rows in `X` with those in `Y`.
+    pairs of rows in `X` with those in `Y`, where `cka` compares products.
 
     Unchanged by the order of rows if it is the same in both and by swapping `X` and
     `Y`; with ``"euclidean"`` by rotating, shifting or scaling either. ``"spearman"``
@@ -221,8 +200,8 @@ def rsa(
     each of ``n_features`` operations, their ranks, and about ``40 * n_rows**2`` bytes:
     0.2 GB at the default `max_rows`.
 
-    Pairs share rows, so the p-value of a correlation would be wrong and none is given;
-    compare with the value for shuffled rows. Distances in many dimensions are all
+    Pairs share rows, so the p-value of a correlation would be wrong; none is returned.
+    Compare with the value for shuffled rows. Distances in many dimensions are all
     about equal, which lowers the value.
 
     References
@@ -243,9 +222,7 @@ def rsa(
     first, second = check_paired(X, Y, min_rows=3)
     rows = sample_rows(len(first), max_rows, make_generator(random_state))
     taken = first[rows], second[rows]
-    pairs = [
-        _pair_distances(name, Z, metric) for name, Z in zip("XY", taken, strict=True)
-    ]
+    pairs = [_pair_distances(*side, metric) for side in zip("XY", taken, strict=True)]
     return RSAResult(
         statistic=float(_CORRELATIONS[method](*pairs).statistic),
         metric=metric,
@@ -258,9 +235,9 @@ def rsa(
 def _pair_distances(name: str, Z: Floats, metric: str) -> Doubles:
     pairs: Doubles = pdist(Z, metric)
     if not np.isfinite(pairs).all():
-        what = "zeros" if metric == "cosine" else "equal values"
+        row = "zeros" if metric == "cosine" else "equal values"
         msg = (
-            f"`metric`={metric!r} is undefined for `{name}`, which has a row of {what}."
+            f"`metric`={metric!r} is undefined for `{name}`, which has a row of {row}."
         )
         raise ValueError(msg)
     if np.ptp(pairs) <= _TINY * pairs.max():
@@ -269,36 +246,32 @@ def _pair_distances(name: str, Z: Floats, metric: str) -> Doubles:
     return pairs
 
 
-class _Side:
-    """One embedding and its kernel, as blocks of a matrix of similarities."""
+def _similarity_blocks(
+    Z: Floats, kernel: str | Kernel
+) -> Callable[[slice, slice], Doubles]:
+    """Return what computes a block of the similarity matrix of all rows."""
+    # Named kernels ignore a shift; near the mean they round least.
+    center = 0.0 if callable(kernel) else column_means(Z)
 
-    def __init__(self, Z: Floats, kernel: str | Kernel) -> None:
-        self.Z = Z
-        # Named kernels see no shift; about the middle they round least.
-        self.center = 0.0 if callable(kernel) else column_means(Z)
-        taken = sample_rows(len(Z), _BANDWIDTH_ROWS, make_generator(0))
-        self.kernel, _ = fit_kernel(
-            kernel, np.subtract(Z[taken], self.center, dtype=np.float64)
-        )
+    def read(rows: NDArray[np.intp] | slice) -> Doubles:
+        return np.subtract(Z[rows], center, dtype=np.float64)
 
-    def similarities(self, i: slice, j: slice) -> Doubles:
-        one, other = (
-            np.subtract(self.Z[rows], self.center, dtype=np.float64) for rows in (i, j)
-        )
-        return self.kernel(one, other)
+    sample = read(sample_rows(len(Z), _BANDWIDTH_ROWS, make_generator(0)))
+    similar, _ = fit_kernel(kernel, sample)
+    return lambda i, j: similar(read(i), read(j))
 
 
 def _by_rows(
     X: Floats, Y: Floats, kernel: str | Kernel, *, debiased: bool
 ) -> Iterator[Product]:
-    """Compare all pairs of rows, in blocks of the upper triangle."""
-    sides = (_Side(X, kernel), _Side(Y, kernel))
+    """Sum over all pairs of rows, in blocks of the upper triangle."""
+    sides = [_similarity_blocks(Z, kernel) for Z in (X, Y)]
     products = dict.fromkeys(_PAIRS, 0.0)
     sums = np.zeros((2, len(X)))
     step = min(_GRAM_ROWS, block_rows(X), block_rows(Y))
     slices = [slice(start, start + step) for start in range(0, len(X), step)]
     for i, j in combinations_with_replacement(slices, 2):
-        blocks = [side.similarities(i, j) for side in sides]
+        blocks = [similarities(i, j) for similarities in sides]
         for block, sum_ in zip(blocks, sums, strict=True):
             if i == j and debiased:
                 np.fill_diagonal(block, 0.0)
@@ -314,32 +287,31 @@ def _by_rows(
 
 
 def _by_features(X: Floats, Y: Floats, *, debiased: bool) -> Iterator[Product]:
-    """Compare all pairs of rows by the linear kernel, without forming any pair."""
-    n_samples, widths = len(X), (X.shape[1], Y.shape[1])
+    """Compute the same sums for the linear kernel, without forming any pair."""
+    widths = X.shape[1], Y.shape[1]
     crosses = {(a, b): np.zeros((widths[a], widths[b])) for a, b in _PAIRS}
-    norms: list[list[Doubles]] = [[], []]
+    norms: list[list[Doubles]] = []
     step = min(block_rows(X), block_rows(Y))
     sides = (iter_blocks(Z, center=column_means(Z), rows=step) for Z in (X, Y))
     for blocks in zip(*sides, strict=True):
         for a, b in _PAIRS:
             crosses[a, b] += blocks[a].T @ blocks[b]
-        for block, norm in zip(blocks, norms, strict=True):
-            norm.append(np.einsum("ij,ij->i", block, block))
-    diagonals = [np.concatenate(norm) for norm in norms]
-    for a, b in _PAIRS:
-        product = float(np.square(crosses[a, b]).sum())
+        norms.append([np.einsum("ij,ij->i", block, block) for block in blocks])
+    diagonals = [np.concatenate(own) for own in zip(*norms, strict=True)]
+    for (a, b), cross in crosses.items():
+        product = float(np.square(cross).sum())
         if debiased:
-            # Each row of centred similarities adds up to 0, with its diagonal.
+            # The sum of each row of centred similarities, its diagonal included, is 0.
             product -= float(diagonals[a] @ diagonals[b])
             yield _centred(product, -diagonals[a], -diagonals[b], debiased=True)
         else:
-            yield _centred(product, *np.zeros((2, n_samples)), debiased=False)
+            yield product, product
 
 
 def _centred(
     product: float, sums_X: Doubles, sums_Y: Doubles, *, debiased: bool
 ) -> Product:
-    """Give the sum over pairs after centring, from that before and the row sums."""
+    """Compute the product after centring from that before and the row sums."""
     n = len(sums_X)
     once, twice = (n - 2, (n - 1) * (n - 2)) if debiased else (n, n * n)
     shared = float(sums_X @ sums_Y) * 2 / once

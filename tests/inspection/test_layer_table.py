@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_torch_bridge import TorchFeatureExtractor, layer_table
+from sklearn_torch_bridge import ForwardError, TorchFeatureExtractor, layer_table
 from tests.tiny_models import Pair, Returning, Tokens, mlp
 
 X = np.ones((5, 4), np.float32)
@@ -123,3 +123,12 @@ def test_the_forward_runs_without_gradients():
 
     layer_table(nn.Sequential(Returning(look)), X)
     assert seen == {False}
+
+
+def test_a_row_that_cannot_be_prepared_has_its_number_in_x():
+    def preprocess(rows):
+        return torch.tensor([[float(row)] for row in rows])
+
+    extractor = TorchFeatureExtractor(nn.Identity(), preprocess=preprocess)
+    with pytest.raises(ForwardError, match="`preprocess` failed on row 2: ValueError"):
+        layer_table(extractor, ["1", "1", "x"])  # equal texts run once

@@ -1,4 +1,4 @@
-"""Which features differ between two sets of rows."""
+"""The picture of drift: which features differ between two sets of rows."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from sklearn_torch_bridge.inspection._style import (
+from sklearn_torch_bridge._checks import must_be
+from sklearn_torch_bridge.inspection._figure_style import (
     COLORS,
-    axes_for,
+    Display,
     inches_of,
     name_ticks,
 )
@@ -19,17 +20,18 @@ from sklearn_torch_bridge.stats import KSDriftResult, ks_drift
 __all__ = ["DriftDisplay"]
 
 _INCHES_A_FEATURE, _TALLEST = 0.26, 11.0
+_TINY = 1e-3  # p-values below are written with an exponent
 
 
-class DriftDisplay:
-    """Show which features differ between two sets, and how surely.
+class DriftDisplay(Display):
+    """Show which features differ between two sets of rows, with p-values.
 
     Parameters
     ----------
     result : KSDriftResult
-        What `sklearn_torch_bridge.stats.ks_drift` found.
+        Of `sklearn_torch_bridge.stats.ks_drift`, whose notes say when not to use it.
     feature_names : list of str
-        One name a feature.
+        One name per feature.
     level : float, default=0.05
         The adjusted p-value up to which a feature counts as drifted.
 
@@ -39,14 +41,6 @@ class DriftDisplay:
         Whether each feature's adjusted p-value is at most `level`.
     order : ndarray of int of shape (n_features,)
         Features from the largest statistic to the smallest.
-    ax_ : matplotlib Axes
-        What was drawn on. After `plot`.
-    figure_ : matplotlib Figure
-        The figure of the axes. After `plot`.
-
-    See Also
-    --------
-    sklearn_torch_bridge.stats.ks_drift : The test, and when not to take it.
 
     Examples
     --------
@@ -78,33 +72,29 @@ class DriftDisplay:
         method: str | None = "bh",
         level: float = 0.05,
     ) -> Self:
-        """Embed two sets of rows by a transformer, and compare what it gives.
+        """Transform two sets of rows by an estimator, and compare the results.
 
         Parameters
         ----------
         estimator : transformer
             A `TorchFeatureExtractor`, or any fitted transformer or Pipeline.
-        X : array-like or sequence of length n_samples_X
-            Rows of one set.
-        Y : array-like or sequence of length n_samples_Y
-            Rows of the other.
-        method : {"bh", "by"} or None, default="bh"
-            How p-values are adjusted.
-        level : float, default=0.05
-            The adjusted p-value up to which a feature counts as drifted.
+        X, Y : array-like or sequence of length n_samples_X and n_samples_Y
+            The rows of both sets.
+        method, level : {"bh", "by"} or None, and float
+            As in `from_embeddings`.
 
         Returns
         -------
         display : DriftDisplay
             Not drawn yet.
         """
-        first, second = estimator.transform(X), estimator.transform(Y)
+        sides = estimator.transform(X), estimator.transform(Y)
+        try:
+            names = estimator.get_feature_names_out()
+        except (AttributeError, NotFittedError):
+            names = None
         return cls.from_embeddings(
-            first,
-            second,
-            method=method,
-            level=level,
-            feature_names=_names_out(estimator),
+            *sides, method=method, level=level, feature_names=names
         )
 
     @classmethod
@@ -121,16 +111,14 @@ class DriftDisplay:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples_X, n_features)
-            One embedding per row.
-        Y : array-like of shape (n_samples_Y, n_features)
-            The other set, over the same columns.
+        X, Y : array-like of shape (n_samples_X or n_samples_Y, n_features)
+            Both sets, over the same columns.
         method : {"bh", "by"} or None, default="bh"
             How p-values are adjusted.
         level : float, default=0.05
             The adjusted p-value up to which a feature counts as drifted.
         feature_names : sequence of str, default=None
-            One name a feature. None takes those of a frame, or numbers.
+            One name per feature. None uses those of a frame, or numbers.
 
         Returns
         -------
@@ -140,12 +128,10 @@ class DriftDisplay:
         Raises
         ------
         ValueError
-            If `level` is not between 0 and 1, the number of names is another than
-            that of features, or what `ks_drift` raises.
+            If `level` is not between 0 and 1, the number of names is not that of
+            features, or for the reasons of `ks_drift`.
         """
-        if not 0 < level < 1:
-            msg = f"`level` must be between 0 and 1, got {level!r}."
-            raise ValueError(msg)
+        must_be("between 0 and 1", lambda p: 0 < p < 1, ValueError)("level", level)
         result = ks_drift(X, Y, method=method)
         n_features = len(result.statistic)
         given = getattr(X, "columns", None) if feature_names is None else feature_names
@@ -159,12 +145,12 @@ class DriftDisplay:
         return cls(result, names, level=level)
 
     def plot(self, ax: Any = None, *, max_features: int = 20) -> Self:
-        """Draw the features of largest statistic; those that drifted are filled.
+        """Draw the features with the largest statistics; filled if they drifted.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            Where to draw. None creates a figure.
         max_features : int, default=20
             How many features to draw.
 
@@ -177,39 +163,33 @@ class DriftDisplay:
         height = min(_TALLEST, 1.5 + _INCHES_A_FEATURE * len(shown))
         names = [self.feature_names[feature] for feature in shown]
         width = 5.5 + inches_of(names)
-        ax = axes_for(ax, width=width, height=height, caller=type(self).__name__)
+        ax = self._keep_axes(ax, width=width, height=height)
         places, statistic = np.arange(len(shown)), self.result.statistic[shown]
         ax.hlines(places, 0, statistic, color=COLORS[0], linewidth=1)
         drifted = self.drifted[shown]
         for chosen, fill in ((drifted, COLORS[0]), (~drifted, "white")):
-            ax.plot(
-                statistic[chosen],
-                places[chosen],
-                "o",
-                color=COLORS[0],
-                markerfacecolor=fill,
-            )
+            marks = {"color": COLORS[0], "markerfacecolor": fill}
+            ax.plot(statistic[chosen], places[chosen], "o", **marks)
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.set_xlim(0, max(0.05, 1.08 * float(statistic.max(initial=0.0))))
         ax.set_xlabel("Kolmogorov-Smirnov statistic")
         ax.set_title(self._summary(len(shown)), loc="left", fontsize=10)
-        name_ticks(ax, "y", names)  # in the room that the other words leave
+        name_ticks(ax, "y", names)  # in the space that the other texts leave
         self._name_pvalues(ax, shown)
         ax.spines[["top", "right"]].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
     def _name_pvalues(self, ax: Any, shown: NDArray[Any]) -> None:
-        """Write the p-value of each feature at the right."""
+        """Write the p-value of each feature on the right side."""
         size = ax.get_yticklabels()[0].get_fontsize() if len(shown) else None
         side = ax.secondary_yaxis("right")
         ticks = ax.get_yticks()
-        pvalues = [_in_words(self.result.pvalue[shown[int(k)]]) for k in ticks]
+        named = self.result.pvalue[shown[ticks.astype(int)]]
+        pvalues = [f"{p:.3f}" if p >= _TINY else f"{p:.0e}" for p in named]
         side.set_yticks(ticks, pvalues, fontsize=size)
         side.tick_params(length=0)
         side.spines["right"].set_visible(False)
-        adjusted = "p-value" if self.result.method is None else "adjusted p-value"
-        side.set_ylabel(adjusted)
+        side.set_ylabel("adjusted p-value" if self.result.method else "p-value")
 
     def _summary(self, n_shown: int) -> str:
         n_features = len(self.drifted)
@@ -218,15 +198,3 @@ class DriftDisplay:
             f"{self.drifted.sum():,} of {n_features:,} features drifted\n"
             f"({shown}filled: p ≤ {self.level:g})"
         )
-
-
-def _names_out(estimator: Any) -> Any:
-    """Give the names of the columns where the estimator has learnt them."""
-    try:
-        return estimator.get_feature_names_out()
-    except (AttributeError, NotFittedError):
-        return None
-
-
-def _in_words(pvalue: float) -> str:
-    return f"{pvalue:.3f}" if pvalue >= 1e-3 else f"{pvalue:.0e}"  # noqa: PLR2004 - digits

@@ -1,23 +1,23 @@
-"""The cloud of rows in two dimensions."""
+"""The picture of embeddings: rows as points in two dimensions."""
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.decomposition import PCA
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
 from sklearn_torch_bridge._convert import to_numpy
 from sklearn_torch_bridge._rows import is_missing
-from sklearn_torch_bridge.inspection._style import (
+from sklearn_torch_bridge.inspection._figure_style import (
     COLORS,
     GREY,
     MARKERS,
-    axes_for,
-    letters_for,
+    Display,
+    most_letters,
     short_names,
 )
 from sklearn_torch_bridge.stats import check_embeddings
@@ -29,34 +29,30 @@ _LONGEST = 24  # letters of a class in the legend
 _MOST_POINTS_AT_FULL_SIZE = 300
 
 
-class EmbeddingDisplay:
+# Its parameters are the fields, which numpydoc cannot read off the source.
+@dataclass(eq=False, repr=False)
+class EmbeddingDisplay(Display):  # numpydoc ignore=PR02
     """Show rows as points in two dimensions, coloured by label.
+
+    Each class has a colour and a marker, and numbers have a scale. If there are more
+    than seven classes, the six largest are coloured and the others grey.
 
     Parameters
     ----------
     points : ndarray of shape (n_samples, 2)
         Where each row lies.
     labels : ndarray of shape (n_samples,) or None
-        What to colour by: classes, or numbers that are not whole.
+        Values for the colours: classes, or numbers that are not whole.
     explained : ndarray of shape (2,) or None
-        The share of variance along each axis, where the projection knows it.
-    projection_name : str, default="projection"
-        What made the points.
-    label_name : str, default=None
-        What the labels are.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        What was drawn on. After `plot`.
-    figure_ : matplotlib Figure
-        The figure of the axes. After `plot`.
+        The share of variance along each axis, if the projection computes it.
+    projection_name, label_name : str, default="projection" and None
+        The names of the projection and of the labels.
 
     Notes
     -----
-    Two axes show a small part of an embedding; the share of variance says how small.
-    Groups that lie apart do lie apart, groups that overlap may not overlap in all the
-    dimensions. For a question about groups take a test or a classifier.
+    Two axes show a small part of an embedding; the share of variance shows how small.
+    Groups that are separate here are separate, but groups that overlap here may be
+    separate in all dimensions. To compare groups use a test or a classifier.
 
     Examples
     --------
@@ -67,20 +63,12 @@ class EmbeddingDisplay:
     (3, 2)
     """
 
-    def __init__(
-        self,
-        points: NDArray[Any],
-        labels: NDArray[Any] | None = None,
-        explained: NDArray[Any] | None = None,
-        *,
-        projection_name: str = "projection",
-        label_name: str | None = None,
-    ) -> None:
-        self.points = points
-        self.labels = labels
-        self.explained = explained
-        self.projection_name = projection_name
-        self.label_name = label_name
+    points: NDArray[Any]
+    labels: NDArray[Any] | None = None
+    explained: NDArray[Any] | None = None
+    _: KW_ONLY
+    projection_name: str = "projection"
+    label_name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -91,7 +79,7 @@ class EmbeddingDisplay:
         *,
         projection: BaseEstimator | None = None,
     ) -> Self:
-        """Embed rows by a transformer, and project what it gives.
+        """Transform rows by an estimator, and project the result.
 
         Parameters
         ----------
@@ -99,10 +87,8 @@ class EmbeddingDisplay:
             A `TorchFeatureExtractor`, or any fitted transformer or Pipeline.
         X : array-like or sequence of length n_samples
             The rows.
-        y : array-like of shape (n_samples,), default=None
-            What to colour by.
-        projection : transformer, default=None
-            Cloned and fitted. None is PCA.
+        y, projection : array-like and transformer, default=None
+            As in `from_embeddings`.
 
         Returns
         -------
@@ -122,10 +108,9 @@ class EmbeddingDisplay:
         Z : array-like of shape (n_samples, n_features)
             One embedding per row.
         y : array-like of shape (n_samples,), default=None
-            What to colour by: classes, or numbers that are not whole.
+            Values for the colours: classes, or numbers that are not whole.
         projection : transformer, default=None
-            Cloned and fitted; the first two columns that it gives are shown. None is
-            PCA.
+            Cloned and fitted; the first two columns it gives are shown. None is PCA.
 
         Returns
         -------
@@ -135,9 +120,10 @@ class EmbeddingDisplay:
         Raises
         ------
         ValueError
-            If there are fewer than two columns, or `y` has another length or a missing
-            value.
+            If `Z` has fewer than two columns, or `y` another length or missing values.
         """
+        from sklearn.decomposition import PCA  # here, since it takes 0.14 s
+
         rows = check_embeddings("Z", Z, min_rows=2)
         if projection is None and rows.shape[1] < _AXES:
             msg = f"`Z` must have at least 2 columns, got shape {rows.shape}."
@@ -158,66 +144,34 @@ class EmbeddingDisplay:
             label_name=str(getattr(y, "name", None) or "") or None,
         )
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the points: a colour and a mark a class, or a scale for numbers.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
-
-        Returns
-        -------
-        display : EmbeddingDisplay
-            Itself, with `ax_` and `figure_`. Of more than seven classes the six largest
-            are coloured, the others grey.
-        """
-        ax = axes_for(ax, width=6.4, height=4.8, caller=type(self).__name__)
-        n_samples = len(self.points)
-        size = 28 * min(1.0, (_MOST_POINTS_AT_FULL_SIZE / n_samples) ** 0.5) + 2
+    def _draw(self, ax: Any) -> None:
+        ax = self._keep_axes(ax, width=6.4, height=4.8)
+        size = 28 * min(1.0, (_MOST_POINTS_AT_FULL_SIZE / len(self.points)) ** 0.5) + 2
         if self.labels is None:
             ax.scatter(*self.points.T, s=size, color=COLORS[0], linewidths=0)
         elif type_of_target(self.labels).startswith("continuous"):
-            drawn = ax.scatter(
-                *self.points.T, s=size, c=self.labels, cmap="cividis", linewidths=0
-            )
+            style = {"c": self.labels, "cmap": "cividis", "linewidths": 0}
+            drawn = ax.scatter(*self.points.T, s=size, **style)
             bar = ax.figure.colorbar(drawn, ax=ax)
             bar.set_label(self.label_name, parse_math=False)
         else:
             self._plot_classes(ax, size)
-        for axis, position in (("x", 0), ("y", 1)):
-            ax.set(**{f"{axis}label": self._axis_name(position)})
+        ax.set(xlabel=self._axis_name(0), ylabel=self._axis_name(1))
         ax.spines[["top", "right"]].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
 
     def _plot_classes(self, ax: Any, size: float) -> None:
-        letters = min(_LONGEST, letters_for(ax, "y"))
+        letters = min(_LONGEST, most_letters(ax, "y"))
         drawn, names = [], []
         for name, members, color, marker in _styled_classes(self.labels, letters):
-            marks = ax.scatter(
-                *self.points[members].T,
-                s=size,
-                c=color,
-                marker=marker,
-                alpha=0.8,
-                linewidths=0.3,
-                edgecolors="white",
-            )
-            drawn.append(marks)
+            style = {"c": color, "marker": marker, "alpha": 0.8, "linewidths": 0.3}
+            points = self.points[members].T
+            drawn.append(ax.scatter(*points, s=size, edgecolors="white", **style))
             # matplotlib leaves out what begins with an underscore.
             names.append(f"{' ' * name.startswith('_')}{name} ({members.sum():,})")
-        # Beside the points, which it would cover otherwise.
-        legend = ax.legend(
-            drawn,
-            names,
-            title=self.label_name,
-            alignment="left",
-            loc="upper left",
-            bbox_to_anchor=(1, 1),
-            frameon=False,
-            fontsize="small",
-        )
+        # Beside the points, since it would cover some of them.
+        place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left"}
+        style = {"frameon": False, "fontsize": "small"}
+        legend = ax.legend(drawn, names, title=self.label_name, **place, **style)
         for handle in legend.legend_handles:
             handle.set_sizes([30.0])
         for text in (*legend.get_texts(), legend.get_title()):
@@ -226,21 +180,20 @@ class EmbeddingDisplay:
     def _axis_name(self, position: int) -> str:
         name = f"{self.projection_name} {position + 1}"
         if self.explained is None or not np.isfinite(self.explained).all():
-            return name  # points that are all one have no variance
+            return name  # equal points have no variance
         return f"{name} ({self.explained[position]:.1%} of variance)"
 
 
 def _check_labels(y: Any, rows: NDArray[Any]) -> NDArray[Any] | None:
     if y is None:
         return None
-    labels: NDArray[Any] = column_or_1d(
-        to_numpy(y) if isinstance(y, torch.Tensor) else np.asarray(y)
-    )
+    values = to_numpy(y) if isinstance(y, torch.Tensor) else np.asarray(y)
+    labels: NDArray[Any] = column_or_1d(values)
     check_consistent_length(rows, labels)
-    missing = [row for row, label in enumerate(labels) if is_missing(label)]
-    if missing:
+    missing = next((row for row, one in enumerate(labels) if is_missing(one)), None)
+    if missing is not None:
         msg = (
-            f"`y` must have a value for every row, but row {missing[0]} has none. "
+            f"`y` must have a value for every row, but row {missing} has none. "
             "Leave such rows out, or name them."
         )
         raise ValueError(msg)
@@ -252,22 +205,17 @@ def _check_labels(y: Any, rows: NDArray[Any]) -> NDArray[Any] | None:
 def _styled_classes(
     labels: Any, letters: int
 ) -> list[tuple[str, NDArray[Any], str, str]]:
-    """Give each class its name, members, colour and mark; the smallest share one."""
+    """Return name, members, colour and marker per class; the smallest share one."""
     classes, counts = np.unique(labels, return_counts=True)
     named = list(classes)
     if len(classes) > len(COLORS):
         largest = counts.argsort(kind="stable")[::-1][: len(COLORS) - 1]
         named = list(classes[np.sort(largest)])
     names = short_names([str(name) for name in named], longest=letters)
-    styled = [
-        (name, labels == label, color, marker)
-        for name, label, color, marker in zip(
-            names, named, COLORS, MARKERS, strict=False
-        )
-    ]
+    members = [labels == label for label in named]
+    styled = list(zip(names, members, COLORS, MARKERS, strict=False))
     rest = ~np.isin(labels, named)
-    if rest.any():
-        n_others = len(classes) - len(named)
-        # First, so that it lies below the others.
-        styled.insert(0, (f"{n_others} other classes", rest, GREY, "."))
+    if rest.any():  # first, so that it is drawn below the others
+        others = f"{len(classes) - len(named)} other classes"
+        styled.insert(0, (others, rest, GREY, "."))
     return styled

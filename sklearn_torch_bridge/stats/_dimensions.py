@@ -1,4 +1,4 @@
-"""The shape of one set of embeddings: directions used, dimensions."""
+"""How many dimensions one set of embeddings uses, as a whole and locally."""
 
 from hashlib import blake2b
 from typing import Any
@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import svdvals
 from scipy.stats import entropy
-from sklearn.neighbors import NearestNeighbors
 
-from sklearn_torch_bridge.stats._checked_embeddings import (
+from sklearn_torch_bridge.stats._check_embeddings import (
     Doubles,
     Floats,
     block_rows,
@@ -25,13 +24,12 @@ _CANDIDATES = 4
 
 
 def effective_rank(X: Any, *, center: bool = True) -> float:
-    """Count the directions an embedding really uses.
+    """Compute the number of directions that an embedding really uses.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        One embedding per row, at least two. Any real dtype; the work is done in
-        float64.
+        One embedding per row, at least two.
     center : bool, default=True
         Subtract the column means first.
 
@@ -44,23 +42,19 @@ def effective_rank(X: Any, *, center: bool = True) -> float:
     ------
     ValueError
         If all rows are equal (without `center`: zero), so that no direction is used
-        at all, there are fewer than two, or a value is not finite.
-
-    See Also
-    --------
-    intrinsic_dimension : Count dimensions near each row, also of a bent surface.
+        at all, if there are fewer than two, or if a value is not finite.
 
     Notes
     -----
     The exponential of the entropy of the normalised singular values [1]_. With more
     rows than features they are those of a Cholesky factor, and what is below about
-    4e-7 of its column cannot be told from rounding and counts as none. Unchanged by
-    rotating, scaling and, when `center`, shifting `X`, and by the order of rows. Costs
-    ``n_samples * n_features**2`` operations.
+    4e-7 of its column cannot be distinguished from rounding and counts as zero.
+    Unchanged by rotating, scaling and, when `center`, shifting `X`, and by the order
+    of rows. Costs ``n_samples * n_features**2`` operations.
 
-    Singular values are weighed by their size, so that a long tail of small directions
+    Singular values are weighted by their size, so a long tail of small directions
     counts: noise raises the value, which never exceeds the number of rows. Compare
-    sets of equal size only. Columns of different units: standardise them first.
+    only sets of equal size. Standardise columns of different units first.
 
     References
     ----------
@@ -99,12 +93,8 @@ def intrinsic_dimension(X: Any) -> float:
     Raises
     ------
     ValueError
-        If fewer than three rows differ, a value is not finite, or each row's two
-        nearest ones are equally far, as on a lattice.
-
-    See Also
-    --------
-    effective_rank : Count the directions of the whole cloud.
+        If fewer than three rows differ, a value is not finite, or the two nearest
+        neighbours of every row are equally far, as on a lattice.
 
     Notes
     -----
@@ -116,13 +106,13 @@ def intrinsic_dimension(X: Any) -> float:
 
     Unchanged by rotating, shifting and scaling, and by the order of rows. Costs
     ``n_samples**2 * n_features`` operations: a minute for 50,000 rows of 768 features
-    on two cores; take fewer rows if that is too long. Memory is for one copy of `X`.
+    on two cores; take fewer rows if that is too long. Memory: one copy of `X`.
 
-    The estimate has a standard error of about ``dimension / sqrt(n_samples)`` and comes
-    out too small in many dimensions, for which there never are enough rows: of 3,000
-    rows of 10 uniform features it is 8.4, of 20 it is 15. It is taken at the scale of
-    nearest neighbours, so noise counts, and fewer rows see a coarser scale. Not for
-    rows that are whole numbers or rounded coarsely.
+    The estimate has a standard error of about ``dimension / sqrt(n_samples)`` and is
+    too small in many dimensions, for which there are never enough rows: for 3,000
+    rows of 10 uniform features it is 8.4, for 20 features 15. It is measured at the
+    scale of nearest neighbours, so noise counts, and fewer rows mean a coarser scale.
+    Not suitable for rows of whole numbers or coarsely rounded ones.
 
     References
     ----------
@@ -159,7 +149,7 @@ def intrinsic_dimension(X: Any) -> float:
 
 
 def _distinct(Z: Floats) -> NDArray[np.intp]:
-    """Give the first position of each different row."""
+    """Return the first position of each distinct row."""
     first: dict[bytes, int] = {}
     for position, row in enumerate(Z):
         key = blake2b((row + 0.0).tobytes(), digest_size=16).digest()  # -0 is 0
@@ -168,9 +158,12 @@ def _distinct(Z: Floats) -> NDArray[np.intp]:
 
 
 def _nearest_distances(Z: Floats, rows: NDArray[np.intp]) -> Doubles:
-    """Measure how far the two nearest of these rows are from each of them."""
+    """Compute the distances from each of these rows to its two nearest others."""
+    # Here, since it imports a large part of scikit-learn, in 0.1 s.
+    from sklearn.neighbors import NearestNeighbors
+
     own = Z[rows]
-    own -= column_means(own).astype(own.dtype)  # about 0 products round least
+    own -= column_means(own).astype(own.dtype)  # near 0 products round least
     n_neighbors = min(_CANDIDATES, len(own) - 1)
     search = NearestNeighbors(n_neighbors=n_neighbors).fit(own)
     candidates = search.kneighbors(return_distance=False)
@@ -178,7 +171,7 @@ def _nearest_distances(Z: Floats, rows: NDArray[np.intp]) -> Doubles:
     step = max(1, block_rows(Z) // n_neighbors)
     for start in range(0, len(own), step):
         some = slice(start, start + step)
-        # Again by differences: the search's matrix product rounds small distances.
+        # Again, by differences: the search's matrix product rounds small distances.
         between = np.subtract(
             Z[rows[some], None], Z[rows[candidates[some]]], dtype=np.float64
         )

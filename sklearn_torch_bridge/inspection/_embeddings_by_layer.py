@@ -1,4 +1,4 @@
-"""The embeddings of each layer of an extractor, from one pass over the rows."""
+"""Compute the embeddings of each layer of an extractor in one pass over the rows."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _TWO_AXES = 2
 def embeddings_by_layer(
     extractor: TorchFeatureExtractor, X: Any
 ) -> dict[str, NDArray[Any]]:
-    """Send the rows through the model once; give what each of its layers made."""
+    """Run the model once and return the embeddings of each layer of the extractor."""
     own = clone(extractor).set_output(transform="default")
     Z = own.fit_transform(X)
     if Z.ndim != _TWO_AXES:
@@ -33,7 +33,7 @@ def embeddings_by_layer(
 
 
 def layer_name(layer: Any) -> str:
-    """Give the value of the parameter `layer` in words."""
+    """Return the value of the parameter `layer` as text."""
     if layer is None:
         return "output"
     return layer if isinstance(layer, str) else ", ".join(layer)
