@@ -1,4 +1,4 @@
-"""The simulated device runs out of memory when told to, and counts what it does."""
+"""The simulated device runs out of memory on demand, and counts what it does."""
 
 import gc
 

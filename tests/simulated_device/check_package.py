@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, _pinned_memory
-from sklearn_torch_bridge._convert._to_numpy import to_numpy, write_rows
+from sklearn_torch_bridge._convert import to_numpy, write_rows
 from tests.replica.test_make_replica import snapshot
 from tests.tiny_models import Returning, Stateful, cnn, mlp
 

@@ -13,7 +13,7 @@ def pinned(*values):
 
 
 def pinned_like(x):
-    """Give pinned memory with old values in it, as a reused buffer has."""
+    """Return pinned memory with old values in it, as a reused buffer has."""
     return torch.full(x.shape, -5, dtype=x.dtype, pin_memory=True)
 
 
@@ -357,7 +357,7 @@ def work(device, n_rounds, errors):
                 target = (x * 2).to("cpu", non_blocking=True)
                 stream.synchronize()
                 assert target.tolist() == [2.0 * step] * 64
-    except BaseException as error:  # noqa: BLE001 - told to the test below
+    except BaseException as error:  # noqa: BLE001 - the test below looks at it
         errors.put(error)
 
 

@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def device(request):
-    """Give the accelerator; see to it that the test leaves no hazard and no memory."""
+    """Yield the accelerator; check that the test leaves no hazard and no memory."""
     if request.config.getoption("accelerator") == "real":
         if not torch.accelerator.is_available():
             pytest.skip("this machine has no accelerator")
@@ -49,7 +49,7 @@ def device(request):
 
 @pytest.fixture
 def simulated(request, device):  # noqa: ARG001 - it sets up and checks afterwards
-    """Give the controls of the simulated device; skip on a real one."""
+    """Return the controls of the simulated device; skip on a real one."""
     if request.config.getoption("accelerator") == "real":
         pytest.skip("only the simulated device counts and sees hazards")
     return simulated_device

@@ -49,7 +49,7 @@ _DEVICE_TYPE = 20  # c10::DeviceType::PrivateUse1
 
 
 def _index(device):
-    """Give the number of a device; the current one for None and "simdev"."""
+    """Return the number of a device; the current one for None and "simdev"."""
     if device is None or isinstance(device, int):
         index = device
     else:

@@ -44,7 +44,7 @@ def missing():
 
 
 def build():
-    """Give the path of the compiled library, after building it where it is missing."""
+    """Return the path of the compiled library, built where it is missing."""
     library = _library()
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, models
-from sklearn_torch_bridge.models import _registry
+from sklearn_torch_bridge.models import _load_model, _registry
 
 SCRIPT = Path(__file__).parents[1] / "fault_processes.py"
 
@@ -97,8 +97,8 @@ def test_an_interrupt_at_any_time_loses_and_leaves_nothing(quick_folder, work):
 
 def test_a_clock_that_jumps_back_changes_no_result(tmp_path, monkeypatch, rng):
     """Neither rows of a cache nor a changed file of a model are taken for others."""
-    monkeypatch.setattr(_registry, "_LIBRARIES", dict(_registry._LIBRARIES))
-    monkeypatch.setattr(_registry, "_BY_STRING", _registry._Loaded())
+    monkeypatch.setattr(_registry, "LIBRARIES", dict(_registry.LIBRARIES))
+    monkeypatch.setattr(_load_model, "_BY_STRING", _load_model.KeptModels())
     path = tmp_path / "weights.pt"
 
     def load(name):

@@ -1,6 +1,7 @@
 """The shape of the package: who imports whom, and names and lengths of its files."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import sklearn_torch_bridge
-from tests.house import FOLDERS, GROUND
+from tests.house import FOLDERS, GROUND, PAGE, house_map, split_page
 
 ROOT = Path(sklearn_torch_bridge.__file__).parent
+TESTS = Path(__file__).parents[1]
 FILES = sorted(ROOT.rglob("*.py"))
 OPTIONAL = [
     *("dask", "distributed", "matplotlib", "pandas", "polars", "pyarrow", "ray"),
@@ -67,6 +69,24 @@ def test_no_two_files_have_one_name():
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_the_map_is_the_table():
+    """Run `python tests/house.py` where they differ."""
+    assert split_page()[1].strip() == house_map()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGE.parent.glob("*.md"), *PAGE.parent.glob("docs/*.md")],
+    ids=lambda p: p.name,
+)
+def test_the_files_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"(?<![\w/-])((?:\w+/)*test_\w+\.py)", text):
+        assert (TESTS / name.removeprefix("tests/")).exists(), name
+    for name in re.findall(r"`((?:\w+/)*_\w+\.py)`", text):
+        assert any(path.match(name) for path in FILES), name
+
+
 def docstring_lines(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
@@ -85,6 +105,33 @@ def test_files_and_functions_are_short(path):
         if isinstance(node, ast.FunctionDef):
             lines = set(range(node.lineno, node.end_lineno + 1)) - told
             assert len(lines) <= MOST_LINES_OF_A_FUNCTION, node.name
+
+
+def file_of_tests(path):
+    """Return where the tests of a module are to be found, by its name."""
+    *folders, name = path.relative_to(ROOT).with_suffix("").parts
+    place = [folder.removeprefix("_") for folder in folders]
+    return Path(TESTS, *place, f"test_{name.removeprefix('_')}.py")
+
+
+def has_code_of_its_own(path):
+    """Return whether a module has functions, and not only constants and protocols."""
+    for node in ast.parse(path.read_text()).body:
+        is_protocol = "Protocol" in map(ast.unparse, getattr(node, "bases", []))
+        inner = [node, *getattr(node, "body", [])]
+        if not is_protocol and any(isinstance(one, ast.FunctionDef) for one in inner):
+            return True
+    return False
+
+
+def test_the_tests_of_a_module_are_found_by_its_name():
+    modules = [path for path in FILES if path.name != "__init__.py"]
+    missing = [
+        str(file_of_tests(path).relative_to(TESTS))
+        for path in modules
+        if has_code_of_its_own(path) and not file_of_tests(path).exists()
+    ]
+    assert missing == []
 
 
 def imported_by(code):

@@ -21,7 +21,7 @@ from sklearn_torch_bridge import (
     TorchFeatureExtractor,
     precompute,
 )
-from sklearn_torch_bridge.models import _registry
+from sklearn_torch_bridge.models import _kept_models, _load_model
 from tests import families
 from tests.tiny_models import mlp
 
@@ -155,7 +155,7 @@ def test_fifty_models_of_strings(tmp_path):
             TorchFeatureExtractor(f"hf:{tmp_path / 'gone'}").transform(["a"])
 
     check_flat(work, 50, first=12)
-    assert len(_registry._BY_STRING._kept) <= _registry._KEPT == 8
+    assert len(_load_model._BY_STRING._kept) <= _kept_models._MOST_KEPT == 8
 
 
 @ABOUT_SCRIPT

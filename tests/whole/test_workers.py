@@ -27,7 +27,7 @@ ON_LINUX = pytest.mark.skipif(
 
 
 def two_layers():
-    """Give a module with large and with small weights."""
+    """Return a module with large and with small weights."""
     return nn.Sequential(nn.Linear(600, 600), nn.Linear(600, 3))
 
 
@@ -48,7 +48,7 @@ def sent(monkeypatch):
 
 @pytest.fixture
 def sum_of_weights():
-    """Give a function for workers; a local one is sent as it is, not by its name."""
+    """Return a function for workers; a local one is sent as it is, not by its name."""
 
     def read_and_write(extractor):
         with warnings.catch_warnings(action="error"):
