@@ -129,7 +129,7 @@ class Kind(ABC):
 
     def made_up(self, values: Any, receiver: Receiver) -> "CheckedRows":
         """Make up one row, of which the results are as those of `values` would be."""
-        raise NotImplementedError
+        raise NotImplementedError  # of kinds whose checks never see 0 rows
 
     def __repr__(self) -> str:
         return self.name

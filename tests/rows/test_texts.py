@@ -17,25 +17,12 @@ from sklearn_torch_bridge._rows import _texts
 from sklearn_torch_bridge._rows._texts import TEXTS, TokenFeed
 from sklearn_torch_bridge.models import AcceptedInputs
 from tests.rows import given_rows
-from tests.tiny_models import Tokens
+from tests.tiny_models import Letters, Tokens
 
 
 class Kwargs(nn.Module):
     def forward(self, **given):
         return given
-
-
-class Letters:
-    """A tokenizer of letters that leaves out the mask and has no padding token."""
-
-    pad_token_id = None
-    eos_token_id = 9
-    model_input_names = ("input_ids",)
-    model_max_length = 10**30
-
-    def __call__(self, texts, *, truncation):
-        assert truncation is False
-        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
 
 def test_batches_equal_those_of_the_tokenizer(tokenizer, texts):
