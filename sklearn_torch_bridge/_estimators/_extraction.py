@@ -125,18 +125,30 @@ class Extraction:
         assert sink.array is not None  # noqa: S101 - `feed` is not empty
         return Extracted(sink.array[:0].copy(), sink.widths, self.plan.layers)
 
-    def first_batch(self, n_rows: int) -> Inputs:
-        """Prepare a batch of the longest among the first rows that may run."""
-        which = self._rows.which_may_run()[:n_rows]
-        if not len(which):
-            msg = "`X` must hold a row that can be used, got none."
-            raise ValueError(msg)
-        feed = make_feed(self._rows, self.plan.receiver, which)
+    def first_batch(self, n_rows: int) -> tuple[Inputs, int]:
+        """Prepare the longest of the first rows that may run, and count them."""
+        feed, which = self._first_rows(n_rows)
         rows = np.arange(len(feed))
         if feed.lengths is not None:
             rows = np.argsort(-feed.lengths, kind="stable")
             if feed.even:
                 rows = rows[feed.lengths[rows] == feed.lengths[rows[0]]]
+        return self._prepared(feed, rows, which), len(rows)
+
+    def repeated_row(self, n_rows: int, n_times: int) -> Inputs:
+        """Prepare a batch of the longest among the first rows, several times."""
+        feed, which = self._first_rows(n_rows)
+        longest = 0 if feed.lengths is None else int(np.argmax(feed.lengths))
+        return self._prepared(feed, np.repeat(longest, n_times), which)
+
+    def _first_rows(self, n_rows: int) -> tuple[Feed, Indices]:
+        which = self._rows.which_may_run()[:n_rows]
+        if not len(which):
+            msg = "`X` must hold a row that can be used, got none."
+            raise ValueError(msg)
+        return make_feed(self._rows, self.plan.receiver, which), which
+
+    def _prepared(self, feed: Feed, rows: Indices, which: Indices) -> Inputs:
         try:
             return feed.batch(rows)
         except FeedError as error:

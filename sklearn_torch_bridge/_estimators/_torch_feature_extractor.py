@@ -137,6 +137,12 @@ class TorchFeatureExtractor(BridgeTransformer):
     equal texts run once, and rows come back in the order given. A row in another batch
     gives the same vector up to the rounding of the model's kernels.
 
+    A layer may have its rows on any axis (a recurrent layer without `batch_first`): the
+    axis that follows the number of rows is moved to the front, also for a callable
+    `pooling`. Where sizes leave it open, as with as many rows as tokens, one row is
+    run two or three times over to see it, once a call. Where none follows, it is an
+    error; a callable then gets the value as it is.
+
     The cost is one forward pass a row, up to the last layer asked for, and for each
     call a copy of the tree of modules without weights (about 30 microseconds a module).
 

@@ -6,19 +6,28 @@ how weights reach a device, and how a forward pass is ended after the last layer
 
 from sklearn_torch_bridge._replica._early_stop import Record, taps
 from sklearn_torch_bridge._replica._layer_names import check_layers, literal_names
-from sklearn_torch_bridge._replica._layer_vectors import Reader, ReadError, Reading
+from sklearn_torch_bridge._replica._layer_vectors import (
+    Looks,
+    Reader,
+    ReadError,
+    Reading,
+)
 from sklearn_torch_bridge._replica._make_replica import replica
 from sklearn_torch_bridge._replica._module_copy import copy_module, is_state
+from sklearn_torch_bridge._replica._rows_in_values import following_axes, plain_axis
 
 __all__ = [
+    "Looks",
     "ReadError",
     "Reader",
     "Reading",
     "Record",
     "check_layers",
     "copy_module",
+    "following_axes",
     "is_state",
     "literal_names",
+    "plain_axis",
     "replica",
     "taps",
 ]

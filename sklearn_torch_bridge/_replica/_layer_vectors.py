@@ -1,17 +1,26 @@
 """One vector for each row of what layers return, taken during the forward pass."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from sklearn_torch_bridge._convert import select_output
+from sklearn_torch_bridge._replica._rows_in_values import (
+    Look,
+    no_rows_axis,
+    plain_axis,
+    rows_axis,
+)
 from sklearn_torch_bridge._types import Pool, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["ReadError", "Reader", "Reading"]
 
 _TWO_AXES = 2
+_AS_IT_IS = -1  # no axis is the rows', and a callable of the caller's makes vectors
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,15 @@ class Reading:
     output: Selector = None
     pool: Pool | None = None
     needs_vector: bool = False
+
+    @property
+    def has_own_pool(self) -> bool:
+        """Whether vectors are made by a callable that is none of ours."""
+        return self.pool is not None and self.pool not in POOLINGS.values()
+
+
+Looks = dict[int, Look]
+"""What came of another batch, by the number of the reading."""
 
 
 @dataclass(eq=False)
@@ -36,23 +54,33 @@ class Reader:
     """Reduces what layers return to one vector a row, as soon as they return.
 
     Pooling at once keeps memory small, and keeps values from a later layer that works
-    in place.
+    in place. A value whose shape leaves open which axis is the rows' waits until the
+    same layers were looked at with another number of rows; see `settle`.
     """
 
-    def __init__(self, readings: tuple[Reading, ...]) -> None:
+    def __init__(
+        self,
+        readings: tuple[Reading, ...],
+        of_single_rows: dict[object, int] | None = None,
+    ) -> None:
+        self._readings = readings
         self._indices = range(len(readings))
-        self._of_layer: dict[str, list[tuple[int, Reading]]] = {}
+        self._of_layer: dict[str, list[int]] = {}
         for index, reading in enumerate(readings):
-            self._of_layer.setdefault(reading.layer, []).append((index, reading))
+            self._of_layer.setdefault(reading.layer, []).append(index)
         first = readings[0]
         # Every pooling that has a name returns vectors as they are.
-        has_name = first.pool is None or first.pool in POOLINGS.values()
-        self._takes_vectors = has_name and first.output is None and len(readings) == 1
+        is_plain = not first.has_own_pool and first.output is None
+        self._takes_vectors = is_plain and len(readings) == 1
+        self._axes: dict[tuple[int, int], int] = {}  # by reading and number of axes
+        self._of_single_rows = {} if of_single_rows is None else of_single_rows
+        self._looking: tuple[Looks, torch.Tensor | None, int] | None = None
         self.begin(None, 0)
 
     def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
         """Begin a batch, and drop what is left of another."""
         self._found: dict[int, torch.Tensor] = {}
+        self.waiting: dict[int, torch.Tensor] = {}
         self._mask = mask
         self._n_rows = n_rows
 
@@ -63,13 +91,14 @@ class Reader:
             and type(value) is torch.Tensor
             and value.ndim == _TWO_AXES
             and not value.is_nested
-            and value.shape[0] == self._n_rows
+            and value.shape[0] == self._n_rows != value.shape[1]
+            and self._looking is None
         ):
             self._found[0] = value
             return
-        for index, reading in self._of_layer[layer]:
+        for index in self._of_layer[layer]:
             try:
-                self._found[index] = self._read(reading, value)
+                self._read(index, value)
             except Exception as error:
                 raise ReadError(error, layer) from error
 
@@ -80,42 +109,117 @@ class Reader:
         is_whole = self._n_rows == n_rows
         return pieces if is_whole else [piece[:n_rows] for piece in pieces]
 
-    def _read(self, reading: Reading, value: Any) -> torch.Tensor:
+    @contextmanager
+    def looking(self, mask: torch.Tensor | None, n_rows: int) -> Iterator[Looks]:
+        """Keep what layers return in this block as it is, apart from the batch."""
+        looks: Looks = {}
+        self._looking = (looks, mask, n_rows)
+        try:
+            yield looks
+        finally:
+            self._looking = None
+
+    def settle(self, looks: Looks) -> None:
+        """Find the rows in what waits, by looks at the same layers."""
+        waiting, self.waiting = self.waiting, {}
+        for index, hidden in waiting.items():
+            try:
+                self._settle(index, hidden, looks.get(index))
+            except Exception as error:
+                raise ReadError(error, self._readings[index].layer) from error
+
+    def _read(self, index: int, value: Any) -> None:
+        """Keep a vector a row, or the value itself, if its rows are to be found."""
+        reading = self._readings[index]
         hidden = select_output(value, reading.output)
         _check_tensor(hidden)
-        mask = self._mask
-        if hidden.is_nested:
-            hidden, mask = _padded(hidden)
+        if self._looking is not None:
+            looks, mask, n_rows = self._looking
+            looks[index] = Look(n_rows, self._lasting(hidden, hidden), mask)
+        elif hidden.is_nested:
+            self._found[index] = self._pooled(reading, *_padded(hidden), self._n_rows)
+        else:
+            axis = self._rows_axis(index, hidden)
+            if axis is None:
+                self.waiting[index] = self._lasting(hidden, hidden)
+            else:
+                self._keep(index, hidden, axis)
+
+    def _rows_axis(self, index: int, hidden: torch.Tensor) -> int | None:
+        """Return the axis if the shape says it, or an earlier batch; None in doubt."""
+        shape, n_rows, reading = hidden.shape, self._n_rows, self._readings[index]
+        axis = plain_axis(shape, n_rows)
+        if axis is None:
+            axis = self._axes.get((index, hidden.ndim))
+        if axis is None and n_rows == 1:
+            axis = self._of_single_rows.get(_place(reading, hidden))
+        if axis is None and reading.has_own_pool and n_rows not in shape:
+            return _AS_IT_IS
+        is_fit = axis is not None and (axis == _AS_IT_IS or shape[axis] == n_rows)
+        return axis if is_fit else None
+
+    def _settle(self, index: int, hidden: torch.Tensor, look: Look | None) -> None:
+        """Find the rows' axis of one value, and keep its vectors."""
+        reading, n_rows = self._readings[index], self._n_rows
+        axis = rows_axis(hidden.shape, n_rows, look)
+        if axis is None:
+            if not reading.has_own_pool:
+                raise no_rows_axis(hidden.shape, n_rows, look)
+            axis = _AS_IT_IS
+        if look is not None and reading.has_own_pool:  # it might take tokens for rows
+            self._pooled(reading, _rows_first(look.value, axis), look.mask, look.n_rows)
+        self._axes[index, hidden.ndim] = axis
+        if n_rows == 1:
+            self._of_single_rows[_place(reading, hidden)] = axis
+        self._keep(index, hidden, axis)
+
+    def _keep(self, index: int, hidden: torch.Tensor, axis: int) -> None:
+        """Keep the vectors of a value that has its rows on an axis."""
+        reading, rows_first = self._readings[index], _rows_first(hidden, axis)
+        pooled = self._pooled(reading, rows_first, self._mask, self._n_rows)
+        self._found[index] = self._lasting(pooled, hidden)
+
+    def _lasting(self, kept: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what no later layer that works in place changes."""
+        if len(self._indices) == 1 or kept.is_nested:
+            return kept
+        ours, theirs = kept.untyped_storage(), hidden.untyped_storage()
+        return kept.clone() if ours.data_ptr() == theirs.data_ptr() else kept
+
+    def _pooled(
+        self,
+        reading: Reading,
+        hidden: torch.Tensor,
+        mask: torch.Tensor | None,
+        n_rows: int,
+    ) -> torch.Tensor:
+        """Return one vector per row; numbers become a column."""
         pooled = hidden if reading.pool is None else reading.pool(hidden, mask)
         _check_tensor(pooled)
-        if pooled.shape[:1] != (self._n_rows,) or pooled.ndim != _TWO_AXES:
-            pooled = self._check_rows(pooled, hidden, reading)
-        if len(self._indices) > 1:  # a later layer may work in place
-            ours, theirs = pooled.untyped_storage(), hidden.untyped_storage()
-            return pooled.clone() if ours.data_ptr() == theirs.data_ptr() else pooled
-        return pooled
-
-    def _check_rows(
-        self, pooled: torch.Tensor, hidden: torch.Tensor, reading: Reading
-    ) -> torch.Tensor:
-        """Return numbers as a column; refuse what is not one vector per row."""
-        if pooled.ndim == 0 or pooled.shape[0] != self._n_rows:
+        if pooled.shape[:1] != (n_rows,):
             msg = (
-                f"the model must return one result per row, got shape "
-                f"{tuple(hidden.shape)} for {self._n_rows} rows. Where the rows are on "
-                "another axis, move them to the first (`batch_first=True`, or a "
-                "callable `pooling`)."
+                "`pooling` must return one vector per row, and gets the rows on the "
+                f"first axis: got shape {tuple(pooled.shape)} for {n_rows} rows, of "
+                f"{tuple(hidden.shape)}."
             )
             raise ValueError(msg)
         if pooled.ndim == 1:
             return pooled.unsqueeze(1)
-        if reading.needs_vector:
+        if pooled.ndim != _TWO_AXES and reading.needs_vector:
             msg = (
                 "`pooling` must leave one vector per row, got shape "
                 f"{tuple(pooled.shape)}. Take `pooling`='mean', 'flatten', or 'gap'."
             )
             raise ValueError(msg)
         return pooled
+
+
+def _rows_first(hidden: torch.Tensor, axis: int) -> torch.Tensor:
+    return hidden if axis in (0, _AS_IT_IS) else hidden.movedim(axis, 0)
+
+
+def _place(reading: Reading, hidden: torch.Tensor) -> object:
+    return reading.layer, reading.output, hidden.ndim
 
 
 def _check_tensor(value: Any) -> None:

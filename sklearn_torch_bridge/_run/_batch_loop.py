@@ -39,6 +39,7 @@ from sklearn_torch_bridge._run._failure_message import failure_message
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._prepared_batches import Prepare, PreparedBatches
 from sklearn_torch_bridge._run._progress import Advance
+from sklearn_torch_bridge._run._second_look import SecondLook, axes_of_single_rows
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
 from sklearn_torch_bridge._run._token_budget import USUAL_ROWS, batch_limits
@@ -138,7 +139,7 @@ class _Run:
     def on(self, device: str | torch.device) -> None:
         """Run batches on one device until none is left."""
         layers = tuple(dict.fromkeys(one.layer for one in self.readings))
-        reader = Reader(self.readings)
+        reader = Reader(self.readings, axes_of_single_rows(self.module))
         with (
             replica(self.module, device) as (own, place),
             self._ready(own, place, layers, reader.read) as call,
@@ -146,7 +147,10 @@ class _Run:
             autocast_for(place, self.options.precision),
             self._delivery(place) as deliver,
         ):
-            ready = _OnDevice(self, own, place, layers, reader, call, deliver)
+            again = SecondLook(
+                self.module, own, place, layers, reader, call, self.prepared
+            )
+            ready = _OnDevice(self, own, place, layers, reader, call, deliver, again)
             for rows, prepare in self.prepared:
                 ready.run(rows, prepare)
 
@@ -202,6 +206,7 @@ class _OnDevice:
     reader: Reader
     call: Callable[[Inputs], None]
     deliver: Deliver
+    again: SecondLook
 
     def run(self, rows: Rows, prepare: Prepare | None) -> None:
         """Run one batch; one that failed may come again in smaller parts."""
@@ -232,6 +237,8 @@ class _OnDevice:
         """Run the model on one batch; say what failed, and where."""
         try:
             self.call(inputs)
+            if self.reader.waiting:
+                self.again.at(rows)
         except ReadError as error:
             where = f"layer {error.layer!r}" if error.layer else "the model's output"
             which = describe_rows(self.whole.sink.caller_rows(rows))

@@ -3,6 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
+from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._rows import Feed, FeedError
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
@@ -43,6 +46,12 @@ class PreparedBatches:
             return self._feed.batch(rows)
         except FeedError as error:
             raise error.for_rows(self._caller_rows(error.rows))  # noqa: B904 - it has its cause
+
+    def repeated(self, rows: Rows, n_times: int) -> Inputs:
+        """Prepare the longest of these rows, `n_times` in one batch."""
+        places, lengths = as_indices(rows), self._feed.lengths
+        longest = 0 if lengths is None else int(lengths[places].argmax())
+        return self._feed.batch(np.repeat(places[longest], n_times))
 
     def _ahead(self) -> Iterator[tuple[Rows, Prepare]]:
         waiting: deque[tuple[Rows, Prepare]] = deque()

@@ -1,7 +1,7 @@
 """What can be tapped: the layers of a model, with what they give and cost."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +14,7 @@ from torch import nn
 from sklearn_torch_bridge._convert import is_container, iter_fields, select_output
 from sklearn_torch_bridge._errors import OutputError
 from sklearn_torch_bridge._estimators import TorchFeatureExtractor, plan_extraction
-from sklearn_torch_bridge._replica import replica
+from sklearn_torch_bridge._replica import following_axes, plain_axis, replica
 from sklearn_torch_bridge._run import on_device
 from sklearn_torch_bridge._types import Inputs
 from sklearn_torch_bridge.models import load_model
@@ -22,6 +22,7 @@ from sklearn_torch_bridge.models import load_model
 __all__ = ["LayerInfo", "LayerTable", "layer_table"]
 
 _MOST_ROWS = 32
+_OTHER_ROWS = 2
 _REPEATS = 5
 
 Recorded = tuple[Any, list[float]]
@@ -43,12 +44,16 @@ class LayerInfo:  # numpydoc ignore=PR02
         Of the module and all inside it, each counted once.
     shape : tuple of int or None
         Of the output of the first call, where `X` was given and the layer ran and
-        gave one tensor. The first number is that of the rows that were run.
+        gave one tensor.
     output : str
-        That output in words: of several fields, each with its shape.
+        That output in words: of several fields, each with its shape. The axis of the
+        rows has size n: the one that follows the number of rows.
     time_share : float or None
         From 0 to 1: when the first call had ended, as a share of the whole forward
         pass. Stopping there costs about as much.
+    rows_axis : int or None
+        The axis of the rows in `shape`, which an extractor moves to the front. None
+        where no axis follows the number of rows: such a layer cannot be tapped.
     """
 
     name: str
@@ -57,6 +62,7 @@ class LayerInfo:  # numpydoc ignore=PR02
     shape: tuple[int, ...] | None = None
     output: str = ""
     time_share: float | None = None
+    rows_axis: int | None = None
 
 
 class LayerTable:
@@ -162,8 +168,8 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
 
     Notes
     -----
-    Costs seven forward passes over at most 32 rows. Inside scripted and exported
-    models nothing can be recorded: their layers show no output.
+    Costs seven forward passes over at most 32 rows, and one over two or three. Inside
+    scripted and exported models nothing can be recorded: their layers show no output.
 
     Examples
     --------
@@ -180,21 +186,44 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
         module = load_model(extractor.model).module
         return LayerTable([_info(*named) for named in module.named_modules()])
     extraction = plan_extraction(extractor, X, reset=False)
-    inputs, plan = extraction.first_batch(_MOST_ROWS), extraction.plan
-    module = plan.loaded.module
-    with replica(module, plan.request.device) as (own, place), torch.inference_mode():
+    (inputs, n_rows), plan = extraction.first_batch(_MOST_ROWS), extraction.plan
+    n_others = _OTHER_ROWS if n_rows != _OTHER_ROWS else _OTHER_ROWS + 1
+    others = extraction.repeated_row(_MOST_ROWS, n_others)
+    module, device = plan.loaded.module, plan.request.device
+    with replica(module, device) as (own, place), torch.inference_mode():
+        looked = _shapes_of_layers(own, on_device(others, place))
         recorded = _record_layers(own, on_device(inputs, place), place)
-    n_rows = _count_rows(inputs)
-    parts = module.named_modules()
-    infos = [_info(name, part, recorded.get(name), n_rows) for name, part in parts]
+    infos = []
+    for name, part in module.named_modules():
+        rows = _Rows(n_rows, n_others, looked.get(name))
+        infos.append(_info(name, part, recorded.get(name), rows))
     return LayerTable(infos, n_rows)
 
 
-def _count_rows(inputs: Inputs) -> int:
-    values = [*inputs.args, *inputs.kwargs.values()]
-    dicts = [value for value in values if isinstance(value, dict)]
-    values += [one for nested in dicts for one in nested.values()]
-    return next((len(one) for one in values if isinstance(one, torch.Tensor)), 0)
+def _shapes_of_layers(own: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    """Return the shapes of what layers return, as far as the model takes a batch."""
+    shapes: dict[str, Any] = {}
+
+    def record(name: str, value: Any) -> None:
+        shapes.setdefault(name, _shape_or_shapes(value))
+
+    handles = _hooks(own, record)
+    with suppress(Exception):  # it may take one number of rows alone
+        record("", own(*inputs.args, **inputs.kwargs))
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+def _hooks(own: nn.Module, record: Callable[[str, Any], None]) -> list[Any]:
+    """Have `record` called with the name of each submodule, and what it returns."""
+    return [
+        part.register_forward_hook(
+            lambda _module, _args, value, name=name: record(name, value)
+        )
+        for name, part in own.named_modules()
+        if name and not isinstance(part, torch.jit.ScriptModule)
+    ]
 
 
 def _record_layers(
@@ -211,18 +240,14 @@ def _record_layers(
             ends[name] = time.perf_counter()
             shapes.setdefault(name, _shape_or_shapes(value))
 
-    for name, part in own.named_modules():
-        if name and not isinstance(part, torch.jit.ScriptModule):
-            part.register_forward_hook(
-                lambda _module, _args, value, name=name: record(name, value)
-            )
+    _hooks(own, record)
     shares: dict[str, list[float]] = {}
-    for repeat in range(_REPEATS + 2):  # two to warm up
+    for repeat in range(_REPEATS + 1):  # one to warm up
         ends.clear()
         start = time.perf_counter()
         record("", own(*inputs.args, **inputs.kwargs))
         whole = ends[""] - start
-        if repeat > 1:
+        if repeat:
             for name, end in ends.items():
                 shares.setdefault(name, []).append((end - start) / whole)
     return {name: (shapes[name], shares[name]) for name in shares}
@@ -241,29 +266,52 @@ def _shape_or_shapes(value: Any) -> Any:
     return {name: tuple(tensor.shape) for name, tensor in tensors}
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """How many rows were run, and what the layer returned for another number."""
+
+    n_rows: int = 0
+    n_others: int = 0
+    others: Any = None
+
+    def axis(self, shape: tuple[int, ...], other: Any) -> int | None:
+        """Return the axis of the rows; None if none follows their number."""
+        if not isinstance(other, tuple):  # the model takes no other number of rows
+            return plain_axis(shape, self.n_rows)
+        axes = following_axes(shape, self.n_rows, other, self.n_others)
+        return axes[0] if len(axes) == 1 else None
+
+    def show(self, shape: tuple[int, ...], other: Any) -> str:
+        """Write a shape, the rows as n.
+
+        >>> _Rows(8, 2).show((4, 8, 8), (4, 2, 8))
+        '(4, n, 8)'
+        """
+        axis = self.axis(shape, other)
+        sizes = ["n" if place == axis else str(own) for place, own in enumerate(shape)]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
 def _info(
-    name: str, module: nn.Module, recorded: Recorded | None = None, n_rows: int = 0
+    name: str,
+    module: nn.Module,
+    recorded: Recorded | None = None,
+    rows: _Rows = _Rows(),
 ) -> LayerInfo:
     n_parameters = sum(one.numel() for one in module.parameters())
     class_name = getattr(module, "original_name", type(module).__name__)
     if recorded is None:
         return LayerInfo(name, class_name, n_parameters)
     found, ends = recorded
-    shape = found if isinstance(found, tuple) else None
-    output = str(found) if shape is None else _show(shape, n_rows)
-    if isinstance(found, dict):
-        output = ", ".join(f"{key}: {_show(one, n_rows)}" for key, one in found.items())
     share = float(np.median(ends))
-    return LayerInfo(name, class_name, n_parameters, shape, output, share)
-
-
-def _show(shape: tuple[int, ...], n_rows: int) -> str:
-    """Write a shape, the rows as n.
-
-    >>> _show((8, 4, 2), 8)
-    '(n, 4, 2)'
-    """
-    sizes = [str(size) for size in shape]
-    if shape and shape[0] == n_rows:
-        sizes[0] = "n"
-    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+    if isinstance(found, tuple):
+        output, axis = rows.show(found, rows.others), rows.axis(found, rows.others)
+        return LayerInfo(name, class_name, n_parameters, found, output, share, axis)
+    output = str(found)
+    if isinstance(found, dict):
+        others = rows.others if isinstance(rows.others, dict) else {}
+        output = ", ".join(
+            f"{key}: {rows.show(shape, others.get(key))}"
+            for key, shape in found.items()
+        )
+    return LayerInfo(name, class_name, n_parameters, None, output, share)

@@ -16,6 +16,8 @@ def read(value, *readings, n_rows=2, mask=None, kept=None):
     reader.begin(mask, n_rows)
     for layer in dict.fromkeys(reading.layer for reading in readings):
         reader.read(layer, value)
+    if reader.waiting:
+        reader.settle({})
     return reader.take(n_rows if kept is None else kept)
 
 
@@ -26,8 +28,8 @@ def test_vectors_are_taken_as_they_are():
 
 
 def test_tokens_are_pooled_with_the_mask():
-    hidden = torch.tensor([[[1.0], [3.0]], [[5.0], [9.0]]])
-    mask = torch.tensor([[True, True], [True, False]])
+    hidden = torch.tensor([[[1.0], [3.0], [9.0]], [[5.0], [9.0], [9.0]]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
     (found,) = read(hidden, Reading(pool=MEAN), mask=mask)
     assert found.tolist() == [[2], [5]]
 
