@@ -209,8 +209,13 @@ def flatten(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Ten
     return _as_columns(hidden).flatten(1)
 
 
+def _auto(hidden: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Stand for what a loaded model brings; where it brings nothing, average."""
+    return mean(hidden, mask)
+
+
 _FUNCTIONS = (mean, max, last, cls, gap, gmp, flatten)
-POOLINGS: dict[str, Pool] = {"auto": mean, **{f.__name__: f for f in _FUNCTIONS}}
+POOLINGS: dict[str, Pool] = {"auto": _auto, **{f.__name__: f for f in _FUNCTIONS}}
 """The names that the parameter `pooling` accepts."""
 
 

@@ -65,8 +65,9 @@ class TorchFeatureExtractor(BridgeTransformer):
     pooling : {"auto", "mean", "max", "last", "cls", "gap", "gmp", "flatten"}, \
             callable or None, default="auto"
         How to make one vector per row; see :mod:`sklearn_torch_bridge.pooling`.
-        ``"auto"`` is ``"mean"`` from three axes up. A callable takes ``(hidden,
-        mask)``. None keeps all axes (and does not go with `set_output`).
+        ``"auto"`` is the pooling that the loaded model brings, for its output and for
+        its layers, else ``"mean"``; every other name means itself. A callable takes
+        ``(hidden, mask)``. None keeps all axes (and does not go with `set_output`).
     batch_size : int or "auto", default=32
         Rows per forward pass. ``"auto"`` fills a budget of padded tokens (1,024 on a
         CPU, 32,768 elsewhere) or of values, so that short texts come in large

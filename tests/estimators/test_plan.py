@@ -1,14 +1,22 @@
 """A call is planned: which layers are read, and under which keys."""
 
 import inspect
+import pickle
 
 import numpy as np
 import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from sklearn_torch_bridge import (
     TorchFeatureExtractor,
     models,
+    pooling,
+    precompute,
 )
 from sklearn_torch_bridge._estimators._extractor_options import request_of
 from sklearn_torch_bridge._estimators._plan import Plan
@@ -91,3 +99,78 @@ def test_a_plan_asks_what_the_model_takes_once(monkeypatch):
         assert receiver.accepts.mask == "attention_mask"
         assert "input_ids" in receiver.accepts.names
     assert len(asked) == 1
+
+
+class Growing(nn.Module):
+    """Gives each row's tokens 1, 2 and 6 in two features."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Identity()
+
+    def forward(self, x):
+        return 2 * self.tokens(x[:, None] * torch.tensor([1.0, 2, 6])[:, None])
+
+
+def brings_max_and_last(_):
+    return models.LoadedModel(Growing(), pooling="max", layer_pooling="last")
+
+
+MEAN_MAX_FIRST = {"mean": 3, pooling.mean: 3, "max": 6, "cls": 1}
+
+
+@pytest.mark.parametrize("layer", [None, "tokens"])
+@pytest.mark.parametrize("in_cache", [True, False], ids=["cache", "no cache"])
+def test_a_name_means_itself_and_auto_what_the_model_brings(layer, in_cache, tmp_path):
+    models.register("tokens", brings_max_and_last)
+    X, times = np.ones((4, 2), np.float32), 1 if layer else 2
+    asked = [*MEAN_MAX_FIRST, "auto", *MEAN_MAX_FIRST]
+    for own in asked:
+        extractor = TorchFeatureExtractor(
+            "tokens:all",
+            layer=layer,
+            pooling=own,
+            cache=tmp_path / "rows.db" if in_cache else None,
+        )
+        expected = times * MEAN_MAX_FIRST.get(own, 6)
+        for same in (
+            extractor,
+            clone(extractor),
+            pickle.loads(pickle.dumps(extractor)),  # noqa: S301 - our own
+        ):
+            assert same.get_params()["pooling"] == own
+            assert np.all(same.transform(X) == expected)
+            same.fit(X)
+        if isinstance(own, str):
+            folder = tmp_path / f"{own}{len(list(tmp_path.iterdir()))}"
+            extractor.save(folder)
+            assert TorchFeatureExtractor.load(folder).pooling == own
+            assert np.all(TorchFeatureExtractor.load(folder).transform(X) == expected)
+
+
+def test_a_search_over_auto_and_mean_is_precomputed_as_two(cache):
+    models.register("tokens", brings_max_and_last)
+    X = np.ones((4, 2), np.float32)
+    extractor = TorchFeatureExtractor("tokens:all", cache=cache)
+    pipe = make_pipeline(extractor, FunctionTransformer())
+    search = GridSearchCV(
+        pipe, {"torchfeatureextractor__pooling": ["auto", "mean", "max"]}, cv=2
+    )
+    done = precompute(search, X)
+    assert (done.n_settings, done.n_passes) == (3, 1)
+    found = [
+        clone(extractor).set_params(pooling=name).transform(X)[0, 0]
+        for name in ("auto", "mean", "max")
+    ]
+    assert found == [12, 6, 12]
+    assert cache.stats()["hits"] == 3
+
+
+def test_where_a_model_brings_nothing_auto_is_the_mean():
+    X = np.ones((4, 2), np.float32)
+    for layer in (None, "tokens"):
+        auto, mean = (
+            TorchFeatureExtractor(Growing(), layer=layer, pooling=name).transform(X)
+            for name in ("auto", "mean")
+        )
+        np.testing.assert_array_equal(auto, mean)
