@@ -136,7 +136,9 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     Texts are sorted by their number of tokens, so that batches need little padding,
     equal texts run once, and rows come back in the order given. A row in another batch
-    gives the same vector up to the rounding of the model's kernels.
+    gives the same vector up to the rounding of the model's kernels: once for each model
+    some rows run alone and beside longer ones, and where that changes their vectors
+    (a mask that the model does not heed), rows are not padded to share a batch.
 
     A layer may have its rows on any axis (a recurrent layer without `batch_first`): the
     axis that follows the number of rows is moved to the front, also for a callable

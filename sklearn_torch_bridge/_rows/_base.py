@@ -42,6 +42,19 @@ class Feed(ABC):
     row_size: int | None = None
     """The number of values in a row, where all have as many."""
 
+    lengths_are_exact: bool = False
+    """Whether rows whose `lengths` are equal are not padded."""
+
+    @property
+    def padded_by(self) -> Any:
+        """What may pad rows that share a batch; None where nothing does."""
+        return None
+
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """About how long each row is, where that is cheap to know."""
+        return self.lengths
+
     @abstractmethod
     def __len__(self) -> int:
         """Count the rows."""
@@ -58,6 +71,17 @@ class SubsetFeed(Feed):
         self.row_size = feed.row_size
         self._feed = feed
         self._which = which
+
+    @property
+    def padded_by(self) -> Any:
+        """What may pad rows of the whole feed."""
+        return self._feed.padded_by
+
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """About how long each of the chosen rows is."""
+        sizes = self._feed.sizes
+        return None if sizes is None else sizes[self._which]
 
     def __len__(self) -> int:
         return len(self._which)

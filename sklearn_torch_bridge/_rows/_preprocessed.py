@@ -3,6 +3,7 @@
 It is the caller's, or the one that the model brings for rows that no array holds.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowF
         receiver.accepts.dtype,
         lengths=lengths_of(values) if lengths_of else None,
         even=getattr(made, "even", False),
+        padded_by=preprocess if getattr(made, "pads", True) else None,
     )
 
 
@@ -73,14 +75,30 @@ class RowFeed(Feed):
         *,
         lengths: NDArray[np.int64] | None = None,
         even: bool = False,
+        padded_by: Any = None,
         what: str = "`preprocess`",
     ) -> None:
         self.lengths = lengths
         self.even = even
+        self._padded_by = padded_by
         self._rows = rows
         self._preprocess = preprocess
         self._dtype = dtype
         self._what = what
+
+    @property
+    def padded_by(self) -> Any:
+        """What may pad rows: `preprocess`, or a name for it."""
+        return self._padded_by
+
+    @property
+    def sizes(self) -> NDArray[np.int64] | None:
+        """How long rows are before `preprocess`, where they have a length."""
+        if self.lengths is not None or not isinstance(self._rows, list):
+            return self.lengths
+        if not all(hasattr(type(row), "__len__") for row in self._rows):
+            return None
+        return np.array([_size(row) for row in self._rows], np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -121,6 +139,22 @@ class RowFeed(Feed):
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason
         return places, error
+
+
+def _size(row: Any) -> int:
+    """Count the values of an array, the letters of a text, or those of several parts.
+
+    >>> _size({"text": "what", "image": np.zeros((2, 3))})
+    10
+    """
+    if isinstance(row, Mapping):
+        return sum(map(_size, row.values()))
+    if isinstance(row, tuple):
+        return sum(map(_size, row))
+    shape = getattr(row, "shape", None)
+    if shape is not None:
+        return math.prod(shape)
+    return len(row) if hasattr(type(row), "__len__") else 1
 
 
 def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:

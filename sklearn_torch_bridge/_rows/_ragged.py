@@ -103,12 +103,22 @@ def _as_tensor(row: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(row, np.float64 if is_long else dtype))
 
 
-class RaggedFeed(Feed):
-    """Arrays of different lengths, padded with zeros where the model takes a mask.
+def _are_ids(row: Any) -> bool:
+    """Return whether a row is one integer a token."""
+    dtype = _torch_dtype(row)
+    is_integer = not dtype.is_floating_point and dtype != torch.bool
+    return row.ndim == 1 and is_integer
 
-    Where its forward has no parameter for one, padding would change what the real
-    entries give: there only rows of one length share a batch.
+
+class RaggedFeed(Feed):
+    """Arrays of different lengths, padded where the model takes a mask.
+
+    Ids are padded with that of padding, other entries with zeros. Where the forward has
+    no parameter for a mask, padding would change what the real entries give: there only
+    rows of one length share a batch.
     """
+
+    lengths_are_exact = True
 
     def __init__(self, rows: Sequence[Any], accepts: AcceptedInputs) -> None:
         self.lengths = np.array([len(row) for row in rows])
@@ -116,6 +126,12 @@ class RaggedFeed(Feed):
         self._rows = rows
         self._mask_name = accepts.mask
         self._dtype = accepts.dtype
+        self._padding = accepts.padding_id if _are_ids(rows[0]) else 0
+
+    @property
+    def padded_by(self) -> str:
+        """The name of what pads: the feed itself."""
+        return type(self).__name__
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -123,7 +139,9 @@ class RaggedFeed(Feed):
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows into one tensor as long as the longest of them."""
         own = [copied_row(self._rows[row], self._dtype) for row in as_indices(rows)]
-        padded = nn.utils.rnn.pad_sequence(own, batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(
+            own, batch_first=True, padding_value=self._padding
+        )
         if self._mask_name is None:
             return Inputs(args=(padded,))
         lengths = torch.tensor([len(row) for row in own], device=padded.device)

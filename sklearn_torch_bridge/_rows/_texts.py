@@ -22,12 +22,17 @@ from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._preprocessed import RowFeed
 from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
-from sklearn_torch_bridge.models import AcceptedInputs, text_part
+from sklearn_torch_bridge.models import (
+    NO_MAXIMUM,
+    AcceptedInputs,
+    FixedLength,
+    fixed_length,
+    text_part,
+)
 
 __all__ = ["TEXTS", "TokenFeed"]
 
 _AT_ONCE = 1_000  # texts a call, so that lists of Python integers stay short
-_NO_MAXIMUM = 1_000_000  # transformers writes "no maximum" as 1e30
 
 
 class _Texts(Kind):
@@ -70,13 +75,19 @@ class _Texts(Kind):
             )
             raise TypeError(msg)
         if is_tokenizer(preprocess):
-            accepts, forgiving = receiver.accepts, receiver.forgiving
-            return TokenFeed(values, preprocess, accepts, forgiving=forgiving)
+            fixed = fixed_length(loaded.module, receiver.preprocess, preprocess)
+            forgiving = receiver.forgiving
+            return TokenFeed(
+                values, preprocess, receiver.accepts, fixed, forgiving=forgiving
+            )
         if own is None and loaded.lengths is not None:
             lengths = loaded.lengths(values)
         else:
             lengths = np.array([len(text) for text in values], np.int64)
-        return RowFeed(values, preprocess, receiver.accepts.dtype, lengths=lengths)
+        # What a model brings is made anew for each call, and always does the same.
+        padded_by = "what the model brings" if own is None else own
+        dtype = receiver.accepts.dtype
+        return RowFeed(values, preprocess, dtype, lengths=lengths, padded_by=padded_by)
 
 
 TEXTS = _Texts()
@@ -118,25 +129,38 @@ class TokenFeed(Feed):
 
     Batches are padded on the right, whatever the tokenizer says: there it changes
     neither positions nor, in a causal model, what a real token sees. For a model that
-    takes no mask only texts of one length share a batch.
+    takes no mask only texts of one length share a batch. Of a model that was trained on
+    texts of one length each has that one, and is padded as its documented call does.
     """
+
+    lengths_are_exact = True
 
     def __init__(
         self,
         texts: Sequence[str],
         tokenizer: Any,
         accepts: AcceptedInputs,
+        fixed: FixedLength | None = None,
         *,
         forgiving: bool = False,
     ) -> None:
-        self._ids, lengths = _encode(texts, tokenizer)
-        self.lengths = self._n_tokens = lengths
+        most = fixed.n_tokens if fixed and fixed.truncates else None
+        self._ids, lengths = _encode(texts, tokenizer, most)
+        self._n_tokens = lengths
+        self._shortest = fixed.n_tokens if fixed else 0
+        self.lengths = np.maximum(lengths, self._shortest)
         self._starts = np.cumsum(lengths) - lengths
         self._padding = _padding(tokenizer)
-        self._takes = _names_taken(accepts, tuple(self._ids))
+        self._pads_left = bool(fixed) and tokenizer.padding_side == "left"
+        self._takes = _names_taken(accepts, tuple(self._ids), adds_mask=not fixed)
         self.even = self._takes is None or "attention_mask" not in self._takes
         if not forgiving:
             self._refuse_empty(slice(0, len(texts)))
+
+    @property
+    def padded_by(self) -> str:
+        """The name of what pads: the feed itself."""
+        return type(self).__name__
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -144,10 +168,11 @@ class TokenFeed(Feed):
     def batch(self, rows: Rows) -> Inputs:
         """Pad the ids of these texts to the longest of them."""
         lengths = self._n_tokens[rows]
-        if not lengths[-1]:  # the shortest: rows come longest first
+        if not lengths.min():
             self._refuse_empty(rows)
-        columns = np.arange(lengths.max())
-        keep = columns < lengths[:, None]
+        longest = max(lengths.max(), self._shortest)
+        columns = np.arange(longest) - self._pads_left * (longest - lengths)[:, None]
+        keep = (columns >= 0) & (columns < lengths[:, None])
         source = (self._starts[rows][:, None] + columns)[keep]
         mask = torch.from_numpy(keep)
         given = {}
@@ -168,16 +193,21 @@ class TokenFeed(Feed):
 
 
 def _encode(
-    texts: Sequence[str], tokenizer: Any
+    texts: Sequence[str], tokenizer: Any, most: int | None
 ) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64]]:
-    """Return for each key the ids of all texts in one run, and their lengths."""
-    truncation = tokenizer.model_max_length < _NO_MAXIMUM
+    """Return for each key the ids of all texts in one run, and their lengths.
+
+    Texts are cut at `most` tokens, or else at the maximum of the tokenizer.
+    """
+    asked: dict[str, Any] = {"truncation": tokenizer.model_max_length < NO_MAXIMUM}
+    if most is not None:
+        asked = {"truncation": True, "max_length": most}
     chunks: dict[str, list[NDArray[np.int32]]] = {}
     lengths: list[int] = []
     with lock_of(tokenizer):
         for start in range(0, len(texts), _AT_ONCE):
             part = list(texts[start : start + _AT_ONCE])
-            encoded = dict(tokenizer(part, truncation=truncation))
+            encoded = dict(tokenizer(part, **asked))
             counts = [len(ids) for ids in encoded["input_ids"]]
             lengths += counts
             for name, rows in encoded.items():
@@ -207,12 +237,12 @@ def _padding(tokenizer: Any) -> dict[str, int]:
 
 
 def _names_taken(
-    accepts: AcceptedInputs, names: tuple[str, ...]
+    accepts: AcceptedInputs, names: tuple[str, ...], *, adds_mask: bool
 ) -> tuple[str, ...] | None:
     """Return the keys that the forward has a name for; None: ids by position."""
     if accepts.names is None and accepts.parameters:
         return names
     if accepts.names is None or "input_ids" not in accepts.names:
         return None
-    with_mask = dict.fromkeys((*names, "attention_mask"))
+    with_mask = dict.fromkeys((*names, "attention_mask") if adds_mask else names)
     return tuple(name for name in with_mask if name in accepts.names)

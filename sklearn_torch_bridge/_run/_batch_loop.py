@@ -37,6 +37,7 @@ from sklearn_torch_bridge._run._failed_batches import (
 )
 from sklearn_torch_bridge._run._failure_message import failure_message
 from sklearn_torch_bridge._run._inputs_on_device import on_device
+from sklearn_torch_bridge._run._padding_trial import PaddingTrial
 from sklearn_torch_bridge._run._prepared_batches import Prepare, PreparedBatches
 from sklearn_torch_bridge._run._progress import Advance
 from sklearn_torch_bridge._run._second_look import SecondLook, axes_of_single_rows
@@ -80,11 +81,16 @@ def extract(
     task = (str(first), readings[-1].layer, options.precision, type(feed))
     safe = safe_sizes.get(module, task)
     most = min((size for size in (most, safe) if size is not None), default=None)
-    batches = Batches(len(feed), batch_size, feed.lengths, most, even=feed.even)
+    read = tuple(readings)
+    trial = PaddingTrial(module, read, first, options.precision, options.num_workers)
+    even = feed.even
+    if batch_size > 1 and trial.changes(feed):
+        even, batch_size = True, batch_size if feed.lengths_are_exact else 1
+    batches = Batches(len(feed), batch_size, feed.lengths, most, even=even)
     rows_of = sink.caller_rows
     run = _Run(
         module=module,
-        readings=tuple(readings),
+        readings=read,
         sink=sink,
         options=options,
         advance=advance,

@@ -8,6 +8,9 @@ from sklearn_torch_bridge._packages import set_home
 from sklearn_torch_bridge.models._accepted_inputs import (
     AcceptedInputs as AcceptedInputs,
 )
+from sklearn_torch_bridge.models._fixed_length import NO_MAXIMUM as NO_MAXIMUM
+from sklearn_torch_bridge.models._fixed_length import FixedLength as FixedLength
+from sklearn_torch_bridge.models._fixed_length import fixed_length as fixed_length
 from sklearn_torch_bridge.models._load_model import files_of as files_of
 from sklearn_torch_bridge.models._load_model import is_loaded as is_loaded
 from sklearn_torch_bridge.models._load_model import load_model as load_model

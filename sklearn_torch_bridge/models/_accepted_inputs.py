@@ -65,6 +65,21 @@ class AcceptedInputs:
             return None
         return next((name for name in MASKS if name in self.parameters), None)
 
+    @cached_property
+    def padding_id(self) -> int:
+        """The id that pads integers, where the model embeds them; else 0."""
+        config = getattr(self.module, "config", None)
+        for one in (config, getattr(config, "text_config", None)):
+            found = getattr(one, "pad_token_id", None)
+            if isinstance(found, int) and found >= 0:
+                return found
+        embeddings = (
+            part.padding_idx
+            for part in self.module.modules()
+            if isinstance(part, (nn.Embedding, nn.EmbeddingBag))
+        )
+        return next((found for found in embeddings if found is not None), 0)
+
     @property
     def needs_mask(self) -> bool:
         """Whether the forward cannot be called without its mask."""

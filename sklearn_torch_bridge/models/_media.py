@@ -23,14 +23,20 @@ _CHANNELS = (1, 3, 4)
 class ImageRows:
     """Makes of images (paths, Pillow's, arrays of bytes) what a model takes.
 
-    `prepare` gets upright images of Pillow in `mode`, as a list.
+    `prepare` gets upright images of Pillow in `mode`, as a list; it `pads` them where
+    it does not bring all to one size.
     """
 
     even = False
 
     def __init__(
-        self, prepare: Callable[[list[Any]], Any], *, mode: str = "RGB"
+        self,
+        prepare: Callable[[list[Any]], Any],
+        *,
+        mode: str = "RGB",
+        pads: bool = False,
     ) -> None:
+        self.pads = pads
         self._prepare = prepare
         self._mode = mode
 
@@ -92,6 +98,8 @@ class SoundRows:
     a batch only where the extractor brings all to one length: many of these models
     hear the silence that fills up the shorter ones.
     """
+
+    pads = False
 
     def __init__(self, extractor: Any, module: nn.Module) -> None:
         self._extractor = extractor

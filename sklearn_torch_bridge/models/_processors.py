@@ -34,9 +34,8 @@ def media_of(preprocess: Any, module: nn.Module) -> ImageRows | SoundRows | None
         found = (getattr(preprocess, name, None) for name in parts)
         preprocess = next((part for part in found if part is not None), None)
     if _is(preprocess, _IMAGES):
-        return ImageRows(
-            partial(_process_images, preprocess, AcceptedInputs(module).names)
-        )
+        prepare = partial(_process_images, preprocess, AcceptedInputs(module).names)
+        return ImageRows(prepare, pads=bool(getattr(preprocess, "do_pad", False)))
     if _is(preprocess, _SOUND):
         return SoundRows(preprocess, module)
     return None

@@ -1,6 +1,7 @@
 """What a model takes is found on its forward, whatever that is."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -67,3 +68,26 @@ def test_a_forward_that_was_replaced_is_seen_by_the_next_call():
     assert AcceptedInputs(model).mask == "attention_mask"
     model.forward = lambda input_ids: input_ids
     assert AcceptedInputs(model).mask is None
+
+
+class Configured(nn.Module):
+    def __init__(self, config, padding_idx=None):
+        super().__init__()
+        self.config = SimpleNamespace(**config)
+        self.words = nn.Embedding(9, 2, padding_idx=padding_idx)
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (Configured({"pad_token_id": 3}, padding_idx=1), 3),
+        (Configured({"text_config": SimpleNamespace(pad_token_id=4)}), 4),
+        (Configured({"pad_token_id": None}, padding_idx=5), 5),
+        (Configured({"pad_token_id": -1}), 0),
+        (nn.Sequential(nn.Embedding(9, 2), nn.Embedding(9, 2, padding_idx=2)), 2),
+        (nn.Linear(2, 2), 0),
+    ],
+    ids=["config", "config of texts", "embedding", "none of either", "parts", "linear"],
+)
+def test_ids_are_padded_with_what_the_model_takes_for_padding(module, expected):
+    assert AcceptedInputs(module).padding_id == expected

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers as t
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -13,9 +14,10 @@ from sklearn_torch_bridge import (
     TorchFeatureExtractor,
     precompute,
 )
-from sklearn_torch_bridge._rows._ragged import RAGGED
+from sklearn_torch_bridge._rows._ragged import RAGGED, RaggedFeed
+from sklearn_torch_bridge.models import AcceptedInputs
 from tests.rows import given_rows
-from tests.tiny_models import Counting
+from tests.tiny_models import Counting, Tally
 
 
 @pytest.mark.parametrize(
@@ -189,3 +191,65 @@ def test_ragged_rows_that_are_none_are_bad_rows(rng):
     with pytest.warns(BadRowWarning, match="rows 4 to 6 of"):
         Z = extractor.transform(rows)
     assert np.isnan(Z).any(1).tolist() == [False] * 4 + [True] * 3
+
+
+BART = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: t.MBartModel(t.MBartConfig(vocab_size=30, **BART)),
+        lambda: t.PLBartModel(t.PLBartConfig(vocab_size=30, **BART)),
+        lambda: t.FSMTModel(
+            t.FSMTConfig(
+                langs=["en", "de"], src_vocab_size=30, tgt_vocab_size=30, **BART
+            )
+        ),
+    ],
+    ids=["mbart", "plbart", "fsmt"],
+)
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_ids_are_padded_as_the_model_was_trained(make, dtype):
+    """Then they may share a batch; padded with 0 they would have other vectors."""
+    torch.manual_seed(0)
+    model, calls = make().eval(), Tally()
+    model.register_forward_pre_hook(lambda _, args: calls(len(args[0])))
+    rows = [np.arange(5, 5 + n, dtype=dtype) for n in (3, 9, 5, 7)]
+    Z = TorchFeatureExtractor(model, output="last_hidden_state").transform(rows)
+    assert calls.sizes[-1] == len(rows)
+    with torch.inference_mode():
+        ids = [torch.tensor(row[None], dtype=torch.int64) for row in rows]
+        alone = [model(one).last_hidden_state.mean(1) for one in ids]
+    np.testing.assert_allclose(Z, np.concatenate(alone), **SAME)
+
+
+class Padded(Masked):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 2, padding_idx=7)
+
+
+@pytest.mark.parametrize(
+    ("row", "filled"),
+    [
+        (np.array([1]), 7),
+        (torch.tensor([1]), 7),
+        (np.array([1.0]), 0),
+        (np.array([True]), 0),
+        (np.array([[1, 2]]), 0),
+    ],
+    ids=["array", "tensor", "floats", "flags", "vectors"],
+)
+def test_only_ids_are_padded_with_that_of_padding(row, filled):
+    rows = [row, np.concatenate([row, row])]
+    batch = RaggedFeed(rows, AcceptedInputs(Padded())).batch(np.array([1, 0]))
+    assert (batch.args[0][1, 1] == filled).all()

@@ -1,0 +1,219 @@
+"""Whether padding changes the vector of a row: tried on some rows, and remembered.
+
+No signature tells: models swallow a mask with ``**kwargs``, or take one and still let
+padding through, by convolutions, positions, or a pooling of their own.
+"""
+
+import inspect
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sklearn_torch_bridge._devices import float_dtype
+from sklearn_torch_bridge._replica import Reader, Reading, replica, taps
+from sklearn_torch_bridge._rows import Feed
+from sklearn_torch_bridge._run._autocast import PRECISIONS, autocast_for
+from sklearn_torch_bridge._run._inputs_on_device import on_device
+from sklearn_torch_bridge._run._threads import Threads
+from sklearn_torch_bridge._types import Indices, Inputs
+
+__all__ = ["PaddingTrial"]
+
+_ROWS = 4  # that are tried
+_MOST_KNOWN = 256  # trials of one module
+# Rounding, in units of the dtype, of the largest value of a vector: kernels differ by
+# shape. Half types round about as coarsely as a leak may show, in each layer anew.
+_ROUNDINGS, _HALF_ROUNDINGS, _HALF_EPS = 256, 8, 1e-4
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class PaddingTrial:
+    """Some rows, run alone and beside longer ones, as a model is to be read."""
+
+    module: nn.Module
+    readings: tuple[Reading, ...]
+    device: torch.device
+    precision: str | None
+    n_threads: int = 0  # that prepare rows; 0: the caller's
+
+    def changes(self, feed: Feed) -> bool:
+        """Return whether a row beside longer ones has another vector than alone.
+
+        Where that cannot be tried, since the rows chosen fail, it may.
+        """
+        if feed.padded_by is None or feed.even or len(feed) == 1:
+            return False
+        sizes = feed.sizes
+        if sizes is not None and sizes.min() == sizes.max():
+            if feed.lengths_are_exact:
+                return False
+            sizes = None
+        known = _KNOWN.setdefault(self.module, {})
+        try:
+            model = self._name(feed)
+            # A leak may show only in short rows, or beside much longer ones.
+            trial = (model, () if sizes is None else _extent(sizes))
+            if not known.get(model) and trial not in known:
+                changes = self._run(feed, _some_rows(len(feed), sizes))
+                if len(known) > _MOST_KNOWN:
+                    known.clear()
+                known[trial] = known[model] = changes
+            return known[model] or known[trial]
+        except Exception:  # noqa: BLE001 - the run will meet it, and name the row
+            return True
+
+    def _name(self, feed: Feed) -> Hashable:
+        """Return what tells the trials of a module apart, besides lengths of rows."""
+        read = [(one.layer, one.output, _weakly(one.pool)) for one in self.readings]
+        by = _weakly(feed.padded_by)
+        return by, str(self.device), self.precision, tuple(read)
+
+    def _run(self, feed: Feed, rows: Indices) -> bool:
+        alone, together = self._prepare(feed, rows)
+        longest = list(_shapes(together))
+        padded = [
+            (row, inputs)
+            for row, inputs in enumerate(alone)
+            if list(_shapes(inputs)) != longest
+        ]
+        if not padded:
+            return False
+        layers = tuple(dict.fromkeys(one.layer for one in self.readings))
+        reader = Reader(self.readings)
+        roundings = _roundings(float_dtype(self.module), self.precision)
+        with (
+            replica(self.module, self.device) as (own, place),
+            taps(own, layers, reader.read) as call,
+            torch.inference_mode(),
+            autocast_for(place, self.precision),
+        ):
+
+            def vectors(inputs: Inputs, n_rows: int) -> list[torch.Tensor]:
+                inputs = on_device(inputs, place)
+                reader.begin(inputs.mask, n_rows)
+                call(inputs)
+                return reader.take(n_rows)
+
+            beside = vectors(together, len(rows))
+            return any(
+                _are_apart(one[0], other[row], roundings)
+                for row, inputs in padded
+                for one, other in zip(vectors(inputs, 1), beside, strict=True)
+            )
+
+    def _prepare(self, feed: Feed, rows: Indices) -> tuple[list[Inputs], Inputs]:
+        """Prepare each row alone, and all in one batch, where rows are prepared."""
+
+        def prepare() -> tuple[list[Inputs], Inputs]:
+            alone = [feed.batch(rows[place : place + 1]) for place in range(len(rows))]
+            return alone, feed.batch(rows)
+
+        if not self.n_threads:
+            return prepare()
+        threads = Threads(1)
+        try:
+            prepared = threads.begin(prepare)()
+            threads.end()
+        except BaseException:
+            threads.end()
+            raise
+        return prepared
+
+
+def _weakly(value: Any) -> Hashable:
+    """Return what is equal for the same object alone, and does not keep it alive."""
+    if value is None or isinstance(value, str):
+        return value
+    if inspect.ismethod(value):
+        return weakref.WeakMethod(value)
+    return _Same(value)
+
+
+class _Same:
+    """An object, held weakly where it can be, that is equal to itself alone."""
+
+    def __init__(self, value: Any) -> None:
+        self._id = id(value)
+        try:
+            self._get: Callable[[], Any] = weakref.ref(value)
+        except TypeError:  # of a class with slots
+            self._get = lambda: value
+
+    def __hash__(self) -> int:
+        return self._id
+
+    def __eq__(self, other: object) -> bool:
+        value = self._get()
+        return isinstance(other, _Same) and value is not None and value is other._get()
+
+
+def _extent(sizes: NDArray[np.int64]) -> tuple[int, int]:
+    """Return about how long the shortest and the longest row are."""
+    return int(sizes.min()).bit_length(), int(sizes.max()).bit_length()
+
+
+def _some_rows(n_rows: int, sizes: NDArray[np.int64] | None) -> Indices:
+    """Choose the longest row, some between, and the shortest that is not empty.
+
+    Where nothing says how long they are, some from all over.
+
+    >>> _some_rows(5, np.array([2, 0, 7, 2, 4]))
+    array([2, 4, 0])
+    """
+    if sizes is None:
+        return np.unique(np.linspace(0, n_rows - 1, _ROWS).astype(np.intp))
+    order = np.argsort(-sizes, kind="stable")
+    order = order[sizes[order] > 0]
+    some = order[np.linspace(0, len(order) - 1, _ROWS).astype(np.intp)]
+    return some[np.unique(-sizes[some], return_index=True)[1]]
+
+
+def _shapes(value: Any) -> Iterator[tuple[int, ...]]:
+    """Yield the shape of one row, of all tensors in the inputs of a model."""
+    if isinstance(value, Inputs):
+        yield from _shapes((value.args, value.kwargs))
+    elif isinstance(value, torch.Tensor):
+        yield tuple(value.shape[1:])
+    elif isinstance(value, Mapping):
+        yield from _shapes(tuple(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _shapes(part)
+
+
+def _roundings(dtype: torch.dtype, precision: str | None) -> float:
+    """Return how far vectors may differ by rounding, for a largest value of 1."""
+    dtypes = [dtype] if precision is None else [dtype, PRECISIONS[precision]]
+    eps = max(torch.finfo(one).eps for one in dtypes)
+    return eps * (_HALF_ROUNDINGS if eps > _HALF_EPS else _ROUNDINGS)
+
+
+def _are_apart(alone: torch.Tensor, padded: torch.Tensor, roundings: float) -> bool:
+    """Return whether two vectors of a row differ by more than rounding.
+
+    Where all axes are kept, padding has made the second longer.
+
+    >>> _are_apart(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1, 0.0]), 0.01)
+    True
+    """
+    padded = padded[tuple(slice(size) for size in alone.shape)]
+    if padded.shape != alone.shape:
+        return True
+    wide = torch.complex128 if alone.is_complex() else torch.float64
+    one, other = alone.cpu().to(wide), padded.cpu().to(wide)
+    differs = ~((one == other) | (one.isnan() & other.isnan()))
+    if not differs.any():
+        return False
+    finite = one[one.isfinite()].abs()
+    largest = finite.max() if len(finite) else 0.0
+    # Not the other way round: NaN is beyond every bound.
+    return not bool(((one - other).abs()[differs] <= roundings * largest).all())
