@@ -1,7 +1,7 @@
 """A call, run: the rows that must run go through the model, into a result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ class Extraction:
     ) -> NDArray[Any]:
         """Send the rows that are not in a file yet through the model, into it."""
         dtype = self.plan.request.dtype
+        self.plan.drops_received()  # before rows of the file are believed
         with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
             if not sink.is_finished():
                 bad = self._run(sink, verbose, sink.finished_rows())
@@ -97,7 +98,7 @@ class Extraction:
         assert recall is not None  # noqa: S101 - asked of extractors with a cache
         which, label = self._rows.which_may_run(), request.label
         with progress(len(which), label=label, verbose=verbose, also=silent) as advance:
-            left = self._missing(recall, which, None, advance)
+            recall, left = self._look_up(recall, which, None, advance)
             if len(left):
                 feed = make_feed(self._rows, self.plan.receiver, left)
                 rows_of = partial(self._rows.caller_rows, which=left)
@@ -172,8 +173,7 @@ class Extraction:
                 which = self._rows.without(which, finished)
                 advance(int(finished.sum()), known=True)
             if recall is not None:
-                sink.expect(self._rows.origin)
-                which = self._missing(recall, which, sink, advance)
+                recall, which = self._look_up(recall, which, sink, advance)
             if not len(which):
                 return []
             wanted = None if len(which) == len(self._rows) else which
@@ -207,11 +207,30 @@ class Extraction:
         rows, settings = self._rows, self.plan.fingerprints[1]
         return digest((rows_digest(rows.values), rows.origin, *settings))
 
+    def _look_up(
+        self,
+        recall: Recall,
+        which: Indices,
+        sink: ArraySink | None,
+        advance: Advance,
+    ) -> tuple[Recall, Indices]:
+        """Return the rows that must run, and what they will be cached in."""
+        missing = self._missing(recall, which, sink, advance)
+        if len(missing) and self.plan.drops_received():
+            if sink is not None:
+                sink.release()
+            model, fingerprints = self.plan.fingerprints
+            recall = replace(recall, fingerprints=fingerprints, model=model)
+            missing = self._missing(recall, which, sink, advance)
+        return recall, missing
+
     def _missing(
         self, recall: Recall, which: Indices, sink: ArraySink | None, advance: Advance
     ) -> Indices:
         """Return the rows that the cache lacks; put the others into `sink`, if any."""
         missing = np.ones(len(self._rows), bool)
+        if sink is not None:
+            sink.expect(self._rows.origin)
         for rows, pieces in recall.found(which):
             missing[rows] = False
             if sink is not None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sklearn_torch_bridge._estimators._extractor_options import Request
+from sklearn_torch_bridge._known import is_received
 from sklearn_torch_bridge._replica import Reading, check_layers, literal_names
 from sklearn_torch_bridge._rows import Receiver
 from sklearn_torch_bridge.models import LoadedModel, load_model
@@ -80,6 +81,7 @@ class Plan:
     @cached_property
     def fingerprints(self) -> tuple[bytes, list[bytes]]:
         """What decides about a vector: for the model, and with each reading."""
+        self._is_received = is_received(self.request.model)
         model = self.request.model_fingerprint()
         return model, [
             self.request.fingerprint(model, reading) for reading in self.readings
@@ -96,6 +98,15 @@ class Plan:
                 "again when they are whole."
             )
             raise RuntimeError(msg)
+
+    def drops_received(self) -> bool:
+        """Forget fingerprints that came with a pickle, if here it is another model."""
+        before = self.fingerprints[0]
+        if not self._is_received:
+            return False
+        self.loaded  # noqa: B018 - it is loaded here
+        del self.fingerprints
+        return self.fingerprints[0] != before
 
     def setting(self) -> bytes:
         """Return what sets this apart from other plans for the same model and rows."""

@@ -43,8 +43,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         ``"torchvision:NAME"`` (extra ``vision``) without their heads,
         ``"torchscript:PATH"`` and ``"export:PATH"``; `models.register` adds others.
         A callable takes no argument and returns a module. Both are loaded at first
-        use, once per process, and not pickled. A `SentenceTransformer` takes texts as
-        it is, and of a net of skorch its module is taken.
+        use, once per process, and not pickled; and loaded again once a file of theirs,
+        or what the callable would find, is another. A `SentenceTransformer` takes
+        texts as it is, and of a net of skorch its module is taken.
     preprocess : callable or tokenizer, default=None
         A callable takes a list of rows and returns what `model` takes: a tensor, a
         tuple of tensors, or a mapping of keyword arguments, whose ``attention_mask``,
@@ -433,7 +434,8 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     def __getstate__(self) -> dict[str, Any]:
         state = export_values(super().__getstate__())
-        state[_FINGERPRINT] = known_fingerprint(self.model)
+        key = self.cache_key
+        state[_FINGERPRINT] = known_fingerprint(self.model, cache_key=key)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

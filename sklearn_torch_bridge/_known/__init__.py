@@ -7,6 +7,7 @@ count, and how rows are looked up in a cache and stored in it.
 from sklearn_torch_bridge._known._model_fingerprint import (
     fingerprint_model,
     fingerprint_module,
+    is_received,
     known_fingerprint,
     remember_fingerprint,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "cache_at",
     "fingerprint_model",
     "fingerprint_module",
+    "is_received",
     "known_fingerprint",
     "remember_fingerprint",
     "settings_fingerprint",

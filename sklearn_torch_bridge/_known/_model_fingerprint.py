@@ -1,10 +1,14 @@
 """The fingerprint of a model, without loading it where its files identify it.
 
 For a string it is that of the files, for a module that of its weights and code. What a
-callable makes, or a string that stands for no files, is known once it was loaded; the
-fingerprint travels with pickles, so that with a warm cache no other process loads it.
+callable makes, or a string that stands for no files, is known once it was loaded, and
+looked at again each time, for it may be edited. The fingerprint travels with pickles,
+so that with a warm cache no other process loads it.
 """
 
+from collections.abc import MutableMapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,30 +16,41 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from sklearn_torch_bridge._digest import digest, fingerprint_files
+from sklearn_torch_bridge._errors import FingerprintError
 from sklearn_torch_bridge.models import files_of, is_loaded, load_model
 
 __all__ = [
     "fingerprint_model",
     "fingerprint_module",
+    "is_received",
     "known_fingerprint",
     "remember_fingerprint",
 ]
 
-_OF_CALLABLES: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
-_RECEIVED: dict[str, bytes] = {}  # with a pickle of a string
-_COMPUTED: dict[str, bytes] = {}  # of a string that was loaded here
+
+class _ByModel:
+    """Something of strings, and of callables as long as these live."""
+
+    def __init__(self) -> None:
+        self._of_strings: dict[str, Any] = {}
+        self._of_callables: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def of(self, model: Any) -> MutableMapping[Any, Any]:
+        """Return the mapping that `model` is in."""
+        return self._of_strings if isinstance(model, str) else self._of_callables
+
+
+_RECEIVED = _ByModel()  # fingerprints, with pickles of models not loaded here since
+_COMPUTED = _ByModel()  # whether it was asked for here
 
 
 def fingerprint_model(model: Any, *, cache_key: str | None) -> bytes:
     """Return 32 bytes for what `model` computes; a callable is called if necessary."""
     if isinstance(model, str):
-        return _of_string(model, cache_key)
-    known = known_fingerprint(model)
-    if known is None:
-        known = fingerprint_module(load_model(model).module, cache_key=cache_key)
-        if callable(model) and not isinstance(model, nn.Module):
-            remember_fingerprint(model, known)
-    return known
+        return _of_files(model) or _of_loaded(model, cache_key)
+    if _is_callable(model):
+        return _of_loaded(model, cache_key)
+    return fingerprint_module(load_model(model).module, cache_key=cache_key)
 
 
 def fingerprint_module(module: nn.Module, *, cache_key: str | None = None) -> bytes:
@@ -56,25 +71,34 @@ def fingerprint_module(module: nn.Module, *, cache_key: str | None = None) -> by
     return digest(module, name="`model`", lenient=cache_key is not None)
 
 
-def _of_string(model: str, cache_key: str | None) -> bytes:
-    """Identify a string by its files, else by what it was loaded to."""
+def _of_files(model: str) -> bytes | None:
+    """Identify a string by its files, if it stands for some."""
     known = files_of(model)
-    if known is not None:
-        library, packages, files = known
-        versions = [_version(package) for package in packages]
-        return digest((library, versions, fingerprint_files(files)))
-    received = _RECEIVED.get(model)
-    if received is not None and not is_loaded(model):
+    if known is None:
+        return None
+    library, packages, files = known
+    versions = [_version(package) for package in packages]
+    return digest((library, versions, fingerprint_files(files)))
+
+
+def _of_loaded(model: Any, cache_key: str | None) -> bytes:
+    """Identify a string or callable by what it was loaded to, here or where it was."""
+    if is_received(model):
+        received: bytes = _RECEIVED.of(model)[model]
         return received
     loaded = load_model(model)
     module = fingerprint_module(loaded.module, cache_key=cache_key)
+    _COMPUTED.of(model)[model] = True
+    _RECEIVED.of(model).pop(model, None)
+    if not isinstance(model, str):
+        return module
     names = ("preprocess", "media", "output", "pooling", "layer_pooling")
     brought = [getattr(loaded, name) for name in names]
     settings = digest(brought, name="`model`", lenient=cache_key is not None)
-    _COMPUTED[model] = digest((module, settings))
-    return _COMPUTED[model]
+    return digest((module, settings))
 
 
+@cache  # it takes a millisecond
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -82,18 +106,34 @@ def _version(package: str) -> str | None:
         return None
 
 
-def known_fingerprint(model: Any) -> bytes | None:
+def known_fingerprint(model: Any, *, cache_key: str | None = None) -> bytes | None:
     """Return the fingerprint of a model if it is known, for a pickle of the model."""
-    if isinstance(model, str):
-        return _COMPUTED.get(model) or _RECEIVED.get(model)
-    if isinstance(model, nn.Module) or not callable(model):
+    if not isinstance(model, str) and not _is_callable(model):
         return None
-    return _OF_CALLABLES.get(model)
+    known: bytes | None = _RECEIVED.of(model).get(model)
+    if known is None and model not in _COMPUTED.of(model):
+        return None
+    if is_loaded(model):  # it may have been edited since
+        with suppress(FingerprintError):
+            return _of_loaded(model, cache_key)
+        return None
+    return known
+
+
+def is_received(model: Any) -> bool:
+    """Return whether the fingerprint is that of a pickle, of a model not loaded here.
+
+    The process that sent it may have had another: what a callable finds may differ.
+    """
+    may_be = isinstance(model, str) or _is_callable(model)
+    return may_be and model in _RECEIVED.of(model) and not is_loaded(model)
+
+
+def _is_callable(model: Any) -> bool:
+    """Check for a callable that makes a module."""
+    return callable(model) and not isinstance(model, nn.Module)
 
 
 def remember_fingerprint(model: Any, fingerprint: bytes) -> None:
     """Use the fingerprint that another process computed until the model is loaded."""
-    if isinstance(model, str):
-        _RECEIVED[model] = fingerprint
-    else:
-        _OF_CALLABLES[model] = fingerprint
+    _RECEIVED.of(model)[model] = fingerprint

@@ -1,14 +1,25 @@
 """The files of models of the Hugging Face hub: where they are, how they are read."""
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge.models._safe_loading import loading
 
-__all__ = ["files_in", "find_folder", "loading_from_hub", "tree_of_files"]
+__all__ = [
+    "files_in",
+    "find_folder",
+    "loading_from_hub",
+    "read_json",
+    "tree_of_files",
+    "with_bases",
+]
 
+_ADAPTER = "adapter_config.json"
 # Weights of other libraries, notes and pictures: no loader reads any of them.
 _NOT_READ = frozenset(
     {".gguf", ".h5", ".jpg", ".md", ".msgpack", ".onnx", ".ot", ".png", ".tflite"}
@@ -17,27 +28,50 @@ _NOT_READ = frozenset(
 
 def files_in(folder: Path) -> list[Path]:
     """List the files directly in a folder that may change what a model computes."""
-    files = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix not in _NOT_READ and path.name[0] != "."
-    ]
-    if any(path.name.startswith("model.safetensors") for path in files):
-        files = [path for path in files if not path.name.startswith("pytorch_model")]
-    return files
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file())
+    if any(name.startswith("model.safetensors") for name in names):
+        names = [name for name in names if not name.startswith("pytorch_model")]
+    read = (name for name in names if os.path.splitext(name)[1] not in _NOT_READ)  # noqa: PTH122 - a third of the time
+    return [folder / name for name in read if name[0] != "."]
 
 
 def tree_of_files(folder: Path) -> list[Path]:
     """List such files in a folder and in all folders inside it."""
     files = files_in(folder)
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if inner.name[0] != "." and inner.name not in ("onnx", "openvino"):
-            files += tree_of_files(inner)
+    with os.scandir(folder) as entries:
+        inner = sorted(entry.name for entry in entries if entry.is_dir())
+    for name in inner:
+        if name[0] != "." and name not in ("onnx", "openvino"):
+            files += tree_of_files(folder / name)
     return files
 
 
-def find_folder(name: str, file: str, *, prefix: str) -> Path:
-    """Return the folder that `name` is, or the one of `file` in the cache of the hub.
+def with_bases(
+    folder: Path, list_files: Callable[[Path], list[Path]], *, prefix: str
+) -> dict[Path, list[Path]]:
+    """Return the files of a folder, then of the folders that adapters in it are for."""
+    files: dict[Path, list[Path]] = {}
+    to_do = [folder]
+    for one in to_do:  # it grows
+        if one in files:
+            continue
+        files[one] = list_files(one)
+        for config in (file for file in files[one] if file.name == _ADAPTER):
+            base = read_json(config).get("base_model_name_or_path")
+            if base:
+                to_do += [find_folder(base, "config.json", _ADAPTER, prefix=prefix)]
+    return files
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the mapping in a JSON file; an empty one if there is none."""
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    return found if isinstance(found, dict) else {}
+
+
+def find_folder(name: str, *files: str, prefix: str) -> Path:
+    """Return the folder that `name` is, or that of one of `files` in the hub's cache.
 
     Raises `FileNotFoundError` if the model is not on this machine yet.
     """
@@ -45,11 +79,14 @@ def find_folder(name: str, file: str, *, prefix: str) -> Path:
         return Path(name)
     purpose = f"`model`='{prefix}:{name}'"
     hub = import_optional("transformers.utils.hub", purpose=purpose)
-    try:
-        return Path(hub.cached_file(name, file, local_files_only=True)).parent
-    except (OSError, ValueError) as error:
-        msg = f"{purpose} is neither a folder nor in the cache of the hub."
-        raise FileNotFoundError(msg) from error
+    failed: Exception | None = None
+    for file in files:
+        try:
+            return Path(hub.cached_file(name, file, local_files_only=True)).parent
+        except (OSError, ValueError) as error:
+            failed = failed or error
+    msg = f"{purpose} is neither a folder nor in the cache of the hub."
+    raise FileNotFoundError(msg) from failed
 
 
 @contextmanager

@@ -5,8 +5,7 @@ only the encoder is used. A model with one tower for texts and another for image
 sound (CLIP, CLAP) returns the features that both share.
 """
 
-import json
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from sklearn_torch_bridge.models._hub_files import (
     files_in,
     find_folder,
     loading_from_hub,
+    read_json,
+    with_bases,
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._processors import media_of
@@ -32,7 +33,10 @@ _TOKENIZER_FILES = frozenset(
 _TOWERS = ("vision_config", "audio_config")
 _KINDS = {"pixel_values": "image", "input_features": "audio"}
 
-_folder = partial(find_folder, file="config.json", prefix="hf")
+
+def _folder(name: str) -> Path:
+    """Return the folder of a model, or of an adapter."""
+    return find_folder(name, "config.json", "adapter_config.json", prefix="hf")
 
 
 def load_hf(name: str) -> LoadedModel:
@@ -41,13 +45,14 @@ def load_hf(name: str) -> LoadedModel:
     safe = {"trust_remote_code": False}
     with loading_from_hub(f"hf:{name}", library="transformers"):
         module = transformers.AutoModel.from_pretrained(name, **safe)
-        takes = _Takes(_folder(name))
+        takes = _Takes(name)
         tokenizer = media = None
         if takes.texts:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, **safe)
+            source = takes.tokenizer_of
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **safe)
         if takes.media:
             auto = getattr(transformers, takes.media)
-            media = auto.from_pretrained(name, **safe)
+            media = auto.from_pretrained(takes.media_of, **safe)
     if takes.towers:
         _choose_tower_by_input(module)
     elif module.config.is_encoder_decoder:
@@ -57,46 +62,54 @@ def load_hf(name: str) -> LoadedModel:
 
 def hf_files(name: str) -> list[Path]:
     """List the files that `load_hf` would read, without a network."""
-    folder = _folder(name)
-    files = files_in(folder)
-    base = _read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-    return files + hf_files(base) if base and base != name else files
+    return [*chain(*with_bases(_folder(name), files_in, prefix="hf").values())]
 
 
 def hf_opens_files(name: str) -> bool:
     """Return whether a str is a path for this model, and not a text."""
-    takes = _Takes(_folder(name))
+    takes = _Takes(name)
     return takes.media is not None and not takes.texts
 
 
 class _Takes:
-    """What the model of a folder takes: `texts`, `media` by a class, or by `towers`."""
+    """What a model takes: `texts`, `media` by a class, or by `towers`.
 
-    def __init__(self, folder: Path) -> None:
-        config = _read_json(folder / "config.json")
-        self.media = _media_class(folder)
+    What the folder of an adapter lacks is that of the model that it is for.
+    """
+
+    def __init__(self, name: str) -> None:
+        folders = [*with_bases(_folder(name), files_in, prefix="hf")]
+        sources = [name, *map(str, folders[1:])]
+        config = next(filter(None, map(_config, folders)), {})
+        media = dict(zip(sources, map(_media_class, folders), strict=True))
+        self.media_of = next(filter(media.get, sources), name)
+        self.media = media[self.media_of]
         self.towers = "text_config" in config and any(key in config for key in _TOWERS)
-        has_tokenizer = any((folder / one).is_file() for one in _TOKENIZER_FILES)
+        tokenizers = dict(zip(sources, map(_has_tokenizer, folders), strict=True))
+        self.tokenizer_of = next(filter(tokenizers.get, sources), name)
         # Models of sound have a tokenizer for their transcriptions.
-        self.texts = has_tokenizer and (self.media is None or self.towers)
+        alone = self.media is None or self.towers
+        self.texts = alone and tokenizers[self.tokenizer_of]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "config.json")
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / one).is_file() for one in _TOKENIZER_FILES)
 
 
 def _media_class(folder: Path) -> str | None:
     """Return the name of the class of transformers that prepares images, or sound."""
-    config = _read_json(folder / "preprocessor_config.json")
-    several = _read_json(folder / "processor_config.json")
+    config = read_json(folder / "preprocessor_config.json")
+    several = read_json(folder / "processor_config.json")
     if "image_processor_type" in config or "image_processor" in several:
         return "AutoImageProcessor"
     if "sampling_rate" in config or "feature_extractor" in several:
         return "AutoFeatureExtractor"
     # Before transformers 4.26 image processors were feature extractors as well.
     return "AutoImageProcessor" if "feature_extractor_type" in config else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read the mapping in a JSON file; an empty one if there is none."""
-    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
-    return found if isinstance(found, dict) else {}
 
 
 def _choose_tower_by_input(module: nn.Module) -> None:

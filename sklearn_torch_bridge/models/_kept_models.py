@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 from torch import nn
 
 from sklearn_torch_bridge._free_memory import available_bytes
+from sklearn_torch_bridge.models._file_state import FileState
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 
 __all__ = ["KeptModels"]
@@ -16,7 +17,7 @@ _SHARE = 4  # these may take at most one part in four of the free memory
 
 
 class KeptModels:
-    """Loaded models by their strings, with the state of the files they were read from.
+    """Loaded models by their strings, with the loader and files they were read from.
 
     So the next fold of a search finds the model of the last one. Not thread-safe.
     """
@@ -24,20 +25,30 @@ class KeptModels:
     def __init__(self) -> None:
         self._in_use: WeakValueDictionary[str, LoadedModel] = WeakValueDictionary()
         self._kept: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._file_states: dict[str, object] = {}
+        self._sources: dict[str, tuple[object, FileState]] = {}
 
-    def get(self, model: str) -> LoadedModel | None:
-        """Return a model if it is loaded, and mark it as the last one used."""
+    def get(self, model: str, loader: object) -> LoadedModel | None:
+        """Return a model if `loader` has loaded it, from files as they are now.
+
+        One that came from others is forgotten; one that is returned was used last.
+        """
         found = self._in_use.get(model)
-        if found is not None:
-            self._kept[model] = found
-            self._kept.move_to_end(model)
+        if found is None:
+            return None
+        known, files = self._sources[model]
+        if known is not loader or not files.is_current():
+            self.forget(model)
+            return None
+        self._kept[model] = found
+        self._kept.move_to_end(model)
         return found
 
-    def put(self, model: str, loaded: LoadedModel, file_state: object) -> None:
+    def put(
+        self, model: str, loaded: LoadedModel, loader: object, files: FileState
+    ) -> None:
         """Keep a model; free those used longest ago until number and memory fit."""
         self._in_use[model] = self._kept[model] = loaded
-        self._file_states[model] = file_state
+        self._sources[model] = (loader, files)
         free = available_bytes()
         sizes = {name: _n_bytes(one.module) for name, one in self._kept.items()}
         while len(self._kept) > 1:
@@ -50,12 +61,8 @@ class KeptModels:
 
     def forget(self, model: str) -> None:
         """Forget a model; those who use it keep it."""
-        for held in (self._in_use, self._kept, self._file_states):
+        for held in (self._in_use, self._kept, self._sources):
             held.pop(model, None)
-
-    def file_state(self, model: str) -> object:
-        """Return the state of the files of a loaded model, before it was loaded."""
-        return self._file_states[model] if model in self._in_use else None
 
 
 def _n_bytes(module: nn.Module) -> int:

@@ -1,13 +1,15 @@
 """Load what the user gave as `model`, and answer questions about it before that.
 
 A module is used as it is, also that of a handle made by `share` or of a net of skorch.
-Callables are called and strings ``"PREFIX:NAME"`` loaded once per process, when used.
+Callables are called and strings ``"PREFIX:NAME"`` loaded when used: once per process,
+and again where a callable would find something else, or a file has changed.
 """
 
 import inspect
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,9 +17,11 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from sklearn_torch_bridge._pickling import Shared
+from sklearn_torch_bridge.models._callable_reads import CallableReads
+from sklearn_torch_bridge.models._file_state import FileState
 from sklearn_torch_bridge.models._kept_models import KeptModels
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
-from sklearn_torch_bridge.models._registry import find_library
+from sklearn_torch_bridge.models._registry import find_library, loader_of
 from sklearn_torch_bridge.models._sentence_transformers import (
     is_sentence_transformer,
     wrap_sentence_transformer,
@@ -29,6 +33,7 @@ __all__ = ["files_of", "is_loaded", "load_model", "may_bring_preprocess", "opens
 _LOCK = threading.RLock()
 _BY_STRING = KeptModels()
 _BY_CALLABLE: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
+_READS: WeakKeyDictionary[Any, CallableReads] = WeakKeyDictionary()
 
 
 def load_model(model: Any) -> LoadedModel:
@@ -40,11 +45,9 @@ def load_model(model: Any) -> LoadedModel:
         return _to_loaded_model(module_of_net(model))
     with _LOCK:
         if isinstance(model, str):
-            return _BY_STRING.get(model) or _load_string(model)
+            return _loaded(model) or _load_string(model)
         if callable(model):
-            if model not in _BY_CALLABLE:
-                _BY_CALLABLE[model] = _to_loaded_model(_call(model))
-            return _BY_CALLABLE[model]
+            return _loaded(model) or _load_callable(model)
     msg = (
         "`model` must be a torch.nn.Module, a string such as 'hf:NAME_OR_PATH', or a "
         f"callable that returns a module, got {model!r}."
@@ -52,31 +55,36 @@ def load_model(model: Any) -> LoadedModel:
     raise TypeError(msg)
 
 
-def is_loaded(model: str) -> bool:
-    """Return whether a string was loaded in this process and is still kept."""
+def is_loaded(model: Any) -> bool:
+    """Return whether a string or a callable was loaded here, and is still kept."""
     with _LOCK:
-        return _BY_STRING.get(model) is not None
+        return _loaded(model) is not None
+
+
+def _loaded(model: Any) -> LoadedModel | None:
+    """Return what a string or callable was loaded to, from what is there now."""
+    if not isinstance(model, str):
+        found = _BY_CALLABLE.get(model)
+        return found if found and _READS[model].are_current(model) else None
+    return _BY_STRING.get(model, loader_of(model))
 
 
 def files_of(model: str) -> tuple[str, list[str], Sequence[Path]] | None:
     """Return the prefix and the packages of a string, and the files that it reads.
 
     None if its library does not list them. A model that is not on this machine yet is
-    loaded first. One that was loaded from files that have changed since is forgotten,
-    so that it is never used in place of what the files contain now.
+    loaded first.
     """
     library, name = find_library(model)
     try:
         files = library.list_files(name)
     except FileNotFoundError:
+        files = []
+    if files is not None and not files:
         load_model(model)
         files = library.list_files(name)
     if files is None:
         return None
-    with _LOCK:
-        known = _BY_STRING.file_state(model)
-        if known is not None and known != _file_state(files):
-            _BY_STRING.forget(model)
     packages = [library.package] if library.package else []
     if library.takes_paths(name):
         packages.append("torchvision")  # with it, transformers resizes otherwise
@@ -95,7 +103,7 @@ def opens_files(model: Any) -> bool:
         return False
     library, name = find_library(model)
     with _LOCK:
-        loaded = _BY_STRING.get(model)
+        loaded = _loaded(model)
     if loaded is None:
         with suppress(FileNotFoundError):  # the model is not on this machine yet
             known = library.takes_paths(name)
@@ -111,27 +119,30 @@ def _to_loaded_model(module: nn.Module) -> LoadedModel:
     return LoadedModel(module)
 
 
-def _file_state(files: Sequence[Path] | None) -> object:
-    """Return what changes when one of these files is written to or replaced."""
-    return [
-        (str(file), now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-        for file, now in ((file, file.stat()) for file in files or ())
-    ]
-
-
 def _load_string(model: str) -> LoadedModel:
     """Load the model of a string, and keep it."""
     library, name = find_library(model)
-    try:
-        before = _file_state(library.list_files(name))
-    except FileNotFoundError:
-        before = None
+    files = partial(library.list_files, name)
+    before = FileState(files)
     made = library.load(name)
     if not isinstance(made, LoadedModel):
         module = _check_module(made, f"the loader of `model`={model!r}")
         made = _to_loaded_model(module)
-    # The state before loading, so that files changed meanwhile are found to differ.
-    _BY_STRING.put(model, made, before or _file_state(library.list_files(name)))
+    after = FileState(files)  # others may have come meanwhile, from the hub
+    if before.changed_until(after):
+        msg = (
+            f"The files of `model`={model!r} changed while it was loaded. Call again "
+            "when they are whole."
+        )
+        raise RuntimeError(msg)
+    _BY_STRING.put(model, made, library, after)
+    return made
+
+
+def _load_callable(model: Callable[[], Any]) -> LoadedModel:
+    """Call a callable, and keep its module until it would find something else."""
+    _BY_CALLABLE[model] = made = _to_loaded_model(_call(model))
+    _READS[model] = CallableReads(model)  # after the call, which may count or log
     return made
 
 

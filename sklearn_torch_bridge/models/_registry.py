@@ -18,7 +18,7 @@ from sklearn_torch_bridge.models._torch_files import (
 )
 from sklearn_torch_bridge.models._torchvision import load_torchvision
 
-__all__ = ["LIBRARIES", "Library", "find_library", "register"]
+__all__ = ["LIBRARIES", "Library", "find_library", "loader_of", "register"]
 
 Loader = Callable[[str], nn.Module | LoadedModel]
 Files = Callable[[str], Sequence[Path] | None]
@@ -67,6 +67,11 @@ def find_library(model: str) -> tuple[Library, str]:
     return LIBRARIES[prefix], name
 
 
+def loader_of(model: str) -> Library | None:
+    """Return the library of a prefix, if it is registered."""
+    return LIBRARIES.get(model.partition(":")[0])
+
+
 def register(
     prefix: str,
     loader: Loader,
@@ -80,12 +85,13 @@ def register(
     ----------
     prefix : str
         What stands before the colon, an identifier. A prefix that is registered already
-        is replaced, for models that are not loaded yet. Only this process knows it:
+        is replaced, and its models are loaded anew. Only this process knows it:
         where others load the model (``n_jobs`` with processes, a pickle opened
         elsewhere), let them import a module that registers it, or use a callable.
     loader : callable
         Takes the name after the colon and returns a module, or a `LoadedModel` with
-        what belongs to the module. It is called at first use, once per process.
+        what belongs to the module. It is called at first use, once per process, and
+        again after one of the `files` has changed.
     files : callable, default=None
         Takes the name and lists the files that `loader` reads; raises
         `FileNotFoundError` if they do not exist yet. Pass it if they (and `package`)

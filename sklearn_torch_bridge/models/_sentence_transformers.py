@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sklearn_torch_bridge.models._hub_files import (
     find_folder,
     loading_from_hub,
     tree_of_files,
+    with_bases,
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 
@@ -70,7 +72,8 @@ def _check_modules(name: str) -> None:
 def st_files(name: str) -> list[Path]:
     """List the files of a model, including those of its modules in inner folders."""
     check_installed("sentence_transformers", purpose=f"`model`='st:{name}'")
-    return tree_of_files(find_folder(name, "modules.json", prefix="st"))
+    folder = find_folder(name, "modules.json", "config.json", prefix="st")
+    return [*chain(*with_bases(folder, tree_of_files, prefix="st").values())]
 
 
 def is_sentence_transformer(module: Any) -> bool:

@@ -26,6 +26,7 @@ from sklearn_torch_bridge._known import (
     known_fingerprint,
     remember_fingerprint,
 )
+from sklearn_torch_bridge.models import load_model
 from tests.known.test_recall import counted
 from tests.tiny_models import mlp
 
@@ -267,9 +268,8 @@ def test_files_that_change_while_they_are_loaded_are_refused(
 @pytest.fixture
 def nothing_known(monkeypatch):
     """Begin as a new process does, to which no fingerprint is known."""
-    for name in ("_OF_CALLABLES", "_RECEIVED", "_COMPUTED"):
-        empty = type(getattr(_model_fingerprint, name))()
-        monkeypatch.setattr(_model_fingerprint, name, empty)
+    for name in ("_RECEIVED", "_COMPUTED"):
+        monkeypatch.setattr(_model_fingerprint, name, _model_fingerprint._ByModel())
 
 
 @pytest.mark.usefixtures("nothing_known")
@@ -301,7 +301,36 @@ def test_of_a_module_no_fingerprint_is_kept(model):
 
 @pytest.mark.usefixtures("nothing_known")
 def test_a_fingerprint_computed_here_comes_before_one_received():
-    remember_fingerprint("text", b"received")
-    assert known_fingerprint("text") == b"received"
-    _model_fingerprint._COMPUTED["text"] = b"computed"
-    assert known_fingerprint("text") == b"computed"
+    def build():
+        return mlp()
+
+    remember_fingerprint(build, b"received")
+    assert known_fingerprint(build) == b"received"
+    load_model(build)
+    assert known_fingerprint(build) == fingerprint_module(mlp())
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_of_a_module_edited_since_the_new_fingerprint_is_known():
+    net = mlp()
+
+    def build():
+        return net
+
+    before = fingerprint_model(build, cache_key=None)
+    net.first.weight.data.add_(1)
+    assert before != known_fingerprint(build) == fingerprint_module(net)
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_what_can_no_longer_be_identified_is_not_known():
+    """A pickle is made all the same."""
+    net = mlp()
+
+    def build():
+        return net
+
+    fingerprint_model(build, cache_key=None)
+    net.lock = threading.Lock()
+    assert known_fingerprint(build) is None
+    assert known_fingerprint(build, cache_key="k") is not None

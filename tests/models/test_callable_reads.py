@@ -1,0 +1,88 @@
+"""A callable that would find something else is called again."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+from sklearn_torch_bridge.models._callable_reads import CallableReads
+
+NET = nn.Identity()
+
+
+def build():
+    return NET
+
+
+def through_another():
+    return build()
+
+
+class Holder:
+    def __init__(self, net):
+        self.net = net
+
+    def build(self):
+        return self.net
+
+    __call__ = build
+
+
+def closure(net):
+    def rebind(other):
+        nonlocal net
+        net = other
+
+    return (lambda: net), rebind
+
+
+def in_a_container(nets):
+    return lambda: nets["best"]
+
+
+def with_size(sizes):
+    return lambda: nn.Linear(sizes.width, 1)
+
+
+def callables():
+    holder, nets, sizes = Holder(NET), {"best": NET}, SimpleNamespace(width=2_000)
+    made, rebind = closure(NET)
+    return {
+        "closure": (made, lambda: rebind(nn.ReLU())),
+        "method": (holder.build, lambda: setattr(holder, "net", nn.ReLU())),
+        "object": (holder, lambda: setattr(holder, "net", nn.ReLU())),
+        "container": (
+            in_a_container(nets),
+            lambda: nets.__setitem__("best", nn.ReLU()),
+        ),
+        "number": (with_size(sizes), lambda: setattr(sizes, "width", 2_001)),
+        "partial": (partial(made), lambda: rebind(nn.ReLU())),
+        "argument": (
+            partial(Holder.build, holder),
+            lambda: setattr(holder, "net", nn.ReLU()),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", callables())
+def test_what_is_bound_anew_is_seen(name):
+    model, change = callables()[name]
+    reads = CallableReads(model)
+    assert reads.are_current(model)
+    change()
+    assert not reads.are_current(model)
+
+
+@pytest.mark.parametrize("model", [build, through_another], ids=["its", "called"])
+def test_a_global_that_is_bound_anew_is_seen(model, monkeypatch):
+    reads = CallableReads(model)
+    assert reads.are_current(model)
+    monkeypatch.setitem(globals(), "NET", nn.ReLU())
+    assert not reads.are_current(model)
+
+
+@pytest.mark.parametrize("model", [nn.ReLU, partial(nn.Linear, 2, 2), lambda: NET])
+def test_what_never_changes_stays(model):
+    reads = CallableReads(model)
+    assert reads.are_current(model)
