@@ -61,8 +61,9 @@ class LayerNotRunError(ValueError):
 class ForwardError(RuntimeError):
     """The model raised in a forward pass.
 
-    The message names the rows, the submodule that failed and the layer asked for;
-    the model's own exception is the cause (``__cause__``).
+    The message names the row (rows, where they fail only together), the submodule that
+    failed and the layer asked for; the model's own exception is the cause
+    (``__cause__``).
     """
 
 

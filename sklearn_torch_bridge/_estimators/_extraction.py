@@ -1,6 +1,6 @@
 """A call, run: the rows that must run go through the model, into a result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,16 @@ from sklearn_torch_bridge._rows import (
     made_up_feed,
     make_feed,
 )
-from sklearn_torch_bridge._run import Advance, BadRow, extract, progress, silent
+from sklearn_torch_bridge._run import (
+    ADVICE,
+    Advance,
+    BadRow,
+    enough_alike,
+    evenly,
+    extract,
+    progress,
+    silent,
+)
 from sklearn_torch_bridge._types import Indices, Inputs
 
 __all__ = ["Extracted", "Extraction", "plan_extraction"]
@@ -74,7 +83,7 @@ class Extraction:
         if like is not None:
             check_fits((self.n_samples, *like.shape[1:]), like.dtype)
         sink = ArraySink(self.n_samples, self.plan.request.dtype)
-        bad = self._run(sink, verbose, also=also)
+        bad = self._run(sink, verbose, also=also, proven=like is not None)
         array = filled(sink, self._rows, bad, like)
         return Extracted(array, sink.widths, self.plan.layers)
 
@@ -86,7 +95,9 @@ class Extraction:
         self.plan.drops_received()  # before rows of the file are believed
         with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
             if not sink.is_finished():
-                bad = self._run(sink, verbose, sink.finished_rows())
+                done = sink.finished_rows()
+                proven = like is not None or bool(done.any())
+                bad = self._run(sink, verbose, done, proven=proven)
                 filled(sink, self._rows, bad, like)
                 sink.finish()
         result: NDArray[Any] = np.load(path, mmap_mode="r")
@@ -103,20 +114,24 @@ class Extraction:
                 feed = make_feed(self._rows, self.plan.receiver, left)
                 rows_of = partial(self._rows.caller_rows, which=left)
                 sink = RememberingSink(recall, left, request.dtype, None, rows_of)
-                self._extract(feed, sink, advance)
+                known = len(left) < len(which)
+                self._extract(feed, sink, advance, proven=known)
         return len(left), len(which) - len(left)
 
     def of_first_row(self) -> Extracted:
         """Send one row through the model: the first that is not bad."""
-        last: Exception | None = None
-        for row in self._rows.which_may_run():
+        errors: list[Exception] = []
+        for row in _first_then_all_over(self._rows.which_may_run()):
             try:
                 return Extraction(self.plan, self._rows.row(row)).to_array()
             except Exception as error:
                 if self.plan.request.run.on_error == "raise":
                     raise
-                last = error
-        raise last or all_bad([], self._rows)
+                errors.append(error)
+                if enough_alike(errors):
+                    errors[0].add_note(ADVICE)
+                    break
+        raise errors[0] if errors else all_bad([], self._rows)
 
     def of_no_rows(self) -> Extracted:
         """Return a result without rows, of the width of a made-up row."""
@@ -162,6 +177,8 @@ class Extraction:
         verbose: int,
         finished: NDArray[np.bool_] | None = None,
         also: Advance = silent,
+        *,
+        proven: bool,
     ) -> list[BadRow]:
         """Send what is not known yet through the model."""
         request = self.plan.request
@@ -173,24 +190,36 @@ class Extraction:
                 which = self._rows.without(which, finished)
                 advance(int(finished.sum()), known=True)
             if recall is not None:
+                wanted = which
                 recall, which = self._look_up(recall, which, sink, advance)
+                proven = proven or len(which) < len(wanted)
             if not len(which):
                 return []
-            wanted = None if len(which) == len(self._rows) else which
-            sink.expect(self._rows.origin_of(wanted))
-            feed = make_feed(self._rows, self.plan.receiver, wanted)
+            some = None if len(which) == len(self._rows) else which
+            sink.expect(self._rows.origin_of(some))
+            feed = make_feed(self._rows, self.plan.receiver, some)
             if recall is None:
-                return self._extract(feed, sink, advance)
+                return self._extract(feed, sink, advance, proven=proven)
             rows_of = sink.caller_rows
             both = RememberingSink(recall, which, request.dtype, sink, rows_of)
-            return self._extract(feed, both, advance)
+            return self._extract(feed, both, advance, proven=proven)
 
-    def _extract(self, feed: Feed, sink: Sink, advance: Advance) -> list[BadRow]:
+    def _extract(
+        self, feed: Feed, sink: Sink, advance: Advance, *, proven: bool = False
+    ) -> list[BadRow]:
         plan = self.plan
         readings = plan.readings_of_model()
         plan.check_files_are_the_same()
         module, options = plan.loaded.module, plan.request.run
-        return extract(module, feed, readings, sink, options=options, advance=advance)
+        return extract(
+            module,
+            feed,
+            readings,
+            sink,
+            options=options,
+            advance=advance,
+            proven=proven,
+        )
 
     def _recall(self) -> Recall | None:
         """Return what the cache knows, if there is one."""
@@ -238,3 +267,14 @@ class Extraction:
             given = rows if sink is None else sink.caller_rows(rows)
             advance(count_rows(given), known=True)
         return which[missing[which]]
+
+
+def _first_then_all_over(rows: Indices) -> Iterator[int]:
+    """Yield the first row, some from all over, then the others.
+
+    >>> [*_first_then_all_over(np.arange(12))]
+    [0, 2, 4, 5, 7, 9, 11, 1, 3, 6, 8, 10]
+    """
+    early = np.unique([0, *evenly(len(rows), 7).clip(0)])[: len(rows)]
+    yield from map(int, rows[early])
+    yield from map(int, np.delete(rows, early))

@@ -73,7 +73,8 @@ class TorchFeatureExtractor(BridgeTransformer):
         Rows per forward pass. ``"auto"`` fills a budget of padded tokens (1,024 on a
         CPU, 32,768 elsewhere) or of values, so that short texts come in large
         batches. A batch that does not fit in memory is tried again in halves, and the
-        size that fits is remembered for this model and device.
+        size that fits is remembered for this model and device; after some batches of
+        it (64 at first, twice as many after each failure) a larger one is tried.
     device : str, torch.device or list of these, default="auto"
         Where to run. ``"auto"`` is the current accelerator, else the CPU. Rows are
         shared out among the devices of a list as each gets done.
@@ -96,9 +97,11 @@ class TorchFeatureExtractor(BridgeTransformer):
         say), which is an error without it. Choose another whenever that changes.
     on_error : {"raise", "nan"}, default="raise"
         What to do with a row that cannot be used (a missing text, a value that is not
-        finite, one that `preprocess` or the model fails on): name it in an error, or
-        make it NaN, go on, and list such rows in one `BadRowWarning`. A bad row costs
-        at most ``2 * log2(batch_size)`` more forward passes.
+        finite, one that `preprocess`, the model or `pooling` fails on, a result that
+        `dtype` cannot hold): name it in an error, or make it NaN, go on, and list such
+        rows in one `BadRowWarning`. A bad row costs at most ``2 * log2(batch_size)``
+        more forward passes. Where no row has passed yet, also in `fit`, and up to eight
+        from all over `X` fail alike, it is an error: that is no row's fault.
     num_workers : int, default=0
         Threads that prepare the next batches (`preprocess`, padding) as the model runs.
     verbose : int, default=0

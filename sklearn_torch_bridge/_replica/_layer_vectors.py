@@ -10,6 +10,7 @@ import torch
 from sklearn_torch_bridge._convert import select_output
 from sklearn_torch_bridge._replica._rows_in_values import (
     Look,
+    RowCountError,
     no_rows_axis,
     plain_axis,
     rows_axis,
@@ -44,10 +45,15 @@ Looks = dict[int, Look]
 
 @dataclass(eq=False)
 class ReadError(Exception):
-    """Carries an error of ours, in reading a layer, through the model's forward."""
+    """Carries an error of ours, in reading a layer, through the model's forward.
+
+    With `of_batch` there was another number of results than of rows: one row alone
+    might pass, and mean something else.
+    """
 
     reason: Exception
     layer: str
+    of_batch: bool = False
 
 
 class Reader:
@@ -100,7 +106,7 @@ class Reader:
             try:
                 self._read(index, value)
             except Exception as error:
-                raise ReadError(error, layer) from error
+                raise _carried(error, layer) from error
 
     def take(self, n_rows: int) -> list[torch.Tensor]:
         """Return the vectors of the first rows, in the order of the readings."""
@@ -126,7 +132,7 @@ class Reader:
             try:
                 self._settle(index, hidden, looks.get(index))
             except Exception as error:
-                raise ReadError(error, self._readings[index].layer) from error
+                raise _carried(error, self._readings[index].layer) from error
 
     def _read(self, index: int, value: Any) -> None:
         """Keep a vector a row, or the value itself, if its rows are to be found."""
@@ -202,7 +208,7 @@ class Reader:
                 f"first axis: got shape {tuple(pooled.shape)} for {n_rows} rows, of "
                 f"{tuple(hidden.shape)}."
             )
-            raise ValueError(msg)
+            raise RowCountError(msg)
         if pooled.ndim == 1:
             return pooled.unsqueeze(1)
         if pooled.ndim != _TWO_AXES and reading.needs_vector:
@@ -212,6 +218,10 @@ class Reader:
             )
             raise ValueError(msg)
         return pooled
+
+
+def _carried(error: Exception, layer: str) -> ReadError:
+    return ReadError(error, layer, of_batch=isinstance(error, RowCountError))
 
 
 def _rows_first(hidden: torch.Tensor, axis: int) -> torch.Tensor:

@@ -10,9 +10,20 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Look", "following_axes", "no_rows_axis", "plain_axis", "rows_axis"]
+__all__ = [
+    "Look",
+    "RowCountError",
+    "following_axes",
+    "no_rows_axis",
+    "plain_axis",
+    "rows_axis",
+]
 
 _EQUAL = 1e-4  # of the largest value: kernels may round equal rows differently
+
+
+class RowCountError(ValueError):
+    """There is no result for each row: one row alone might pass, and mean another."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ def following_axes(
     return [axis for axis in axes if other[axis] == n_others]
 
 
-def no_rows_axis(shape: Sequence[int], n_rows: int, look: Look | None) -> ValueError:
+def no_rows_axis(shape: Sequence[int], n_rows: int, look: Look | None) -> RowCountError:
     """Return the error for a value whose rows cannot be told apart."""
     own, other = (tuple(shape), n_rows), (tuple(shape), n_rows)
     if look is not None:
@@ -78,7 +89,7 @@ def no_rows_axis(shape: Sequence[int], n_rows: int, look: Look | None) -> ValueE
         for shape, n_rows in dict.fromkeys((own, other))
     )
     msg = f"the model must return one result per row, got shape {named}: "
-    return ValueError(msg + _reason(*own, *other))
+    return RowCountError(msg + _reason(*own, *other))
 
 
 def _reason(

@@ -1,6 +1,7 @@
 """Texts: checked, each run once, turned into token ids that are padded per batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._rows._base import (
     CheckedRows,
@@ -20,6 +22,7 @@ from sklearn_torch_bridge._rows._entry_faults import is_missing
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._preprocessed import RowFeed
+from sklearn_torch_bridge._rows._refused_texts import without_refused
 from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 from sklearn_torch_bridge.models import (
@@ -81,9 +84,9 @@ class _Texts(Kind):
                 values, preprocess, receiver.accepts, fixed, forgiving=forgiving
             )
         if own is None and loaded.lengths is not None:
-            lengths = loaded.lengths(values)
+            lengths = _counted(loaded.lengths, values)
         else:
-            lengths = np.array([len(text) for text in values], np.int64)
+            lengths = _n_characters(values)
         # What a model brings is made anew for each call, and always does the same.
         padded_by = "what the model brings" if own is None else own
         dtype = receiver.accepts.dtype
@@ -91,6 +94,18 @@ class _Texts(Kind):
 
 
 TEXTS = _Texts()
+
+
+def _n_characters(texts: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([len(text) for text in texts], np.int64)
+
+
+def _counted(count: Callable[[Any], Any], texts: Sequence[str]) -> Any:
+    """Count tokens, to sort by; of a text that cannot be, its batch will say so."""
+    try:
+        return count(texts)
+    except Exception:  # noqa: BLE001 - raised again by the batch
+        return _n_characters(texts)
 
 
 def _is_almost_text(value: Any) -> bool:
@@ -145,7 +160,7 @@ class TokenFeed(Feed):
         forgiving: bool = False,
     ) -> None:
         most = fixed.n_tokens if fixed and fixed.truncates else None
-        self._ids, lengths = _encode(texts, tokenizer, most)
+        self._ids, lengths, self._refused = _encode(texts, tokenizer, most)
         self._n_tokens = lengths
         self._shortest = fixed.n_tokens if fixed else 0
         self.lengths = np.maximum(lengths, self._shortest)
@@ -187,6 +202,14 @@ class TokenFeed(Feed):
 
     def _refuse_empty(self, rows: Rows) -> None:
         empty = as_indices(rows)[self._n_tokens[rows] == 0]
+        refused = [row for row in empty.tolist() if row in self._refused]
+        if refused:
+            reason = self._refused[refused[0]]
+            why = f"{type(reason).__name__}: {reason}"
+            raise FeedError(
+                np.array(refused[:1]),
+                lambda named: ForwardError(f"the tokenizer failed on {named}: {why}"),
+            ) from reason
         if len(empty):
             msg = "`X` must hold texts of at least one token, got none in {}."
             raise FeedError(empty, lambda named: ValueError(msg.format(named)))
@@ -194,20 +217,24 @@ class TokenFeed(Feed):
 
 def _encode(
     texts: Sequence[str], tokenizer: Any, most: int | None
-) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64]]:
+) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], dict[int, Exception]]:
     """Return for each key the ids of all texts in one run, and their lengths.
 
-    Texts are cut at `most` tokens, or else at the maximum of the tokenizer.
+    Texts are cut at `most` tokens, or else at the maximum of the tokenizer. Those that
+    it fails on have none; the last are the reasons, by row.
     """
     asked: dict[str, Any] = {"truncation": tokenizer.model_max_length < NO_MAXIMUM}
     if most is not None:
         asked = {"truncation": True, "max_length": most}
     chunks: dict[str, list[NDArray[np.int32]]] = {}
     lengths: list[int] = []
+    refused: dict[int, Exception] = {}
+    encode = partial(tokenizer, **asked)
     with lock_of(tokenizer):
         for start in range(0, len(texts), _AT_ONCE):
             part = list(texts[start : start + _AT_ONCE])
-            encoded = dict(tokenizer(part, **asked))
+            encoded, failing = without_refused(encode, part)
+            refused |= {start + place: why for place, why in failing.items()}
             counts = [len(ids) for ids in encoded["input_ids"]]
             lengths += counts
             for name, rows in encoded.items():
@@ -221,7 +248,7 @@ def _encode(
                 flat = np.fromiter(chain.from_iterable(rows), np.int32, sum(counts))
                 chunks.setdefault(name, []).append(flat)
     ids = {name: np.concatenate(parts) for name, parts in chunks.items()}
-    return ids, np.array(lengths, np.int64)
+    return ids, np.array(lengths, np.int64), refused
 
 
 def _padding(tokenizer: Any) -> dict[str, int]:

@@ -12,6 +12,7 @@ from torch import nn
 from sklearn_torch_bridge._compiled import compiled, repeat_single_row
 from sklearn_torch_bridge._devices import check_device
 from sklearn_torch_bridge._errors import (
+    CacheError,
     ForwardError,
     LayerNotRunError,
     NotCompiledError,
@@ -32,14 +33,15 @@ from sklearn_torch_bridge._run._autocast import autocast_for
 from sklearn_torch_bridge._run._failed_batches import (
     BadRow,
     FailedBatches,
+    WriteError,
     release_memory,
-    safe_sizes,
 )
 from sklearn_torch_bridge._run._failure_message import failure_message
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._padding_trial import PaddingTrial
 from sklearn_torch_bridge._run._prepared_batches import Prepare, PreparedBatches
 from sklearn_torch_bridge._run._progress import Advance
+from sklearn_torch_bridge._run._safe_sizes import safe_size
 from sklearn_torch_bridge._run._second_look import SecondLook, axes_of_single_rows
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
@@ -70,17 +72,17 @@ def extract(
     *,
     options: RunOptions,
     advance: Advance,
+    proven: bool = False,
 ) -> list[BadRow]:
     """Send every row of `feed` through the model once, and the results to `sink`.
 
     What becomes of a batch that fails is in `_failed_batches.py`. `feed` holds at least
-    one row. `advance` is called with the number of rows just done.
+    one row. `advance` is called with the number of rows just done. With `proven` some
+    row has passed in an earlier run.
     """
     first = check_device(options.devices[0])
     batch_size, most = batch_limits(options.batch_size, feed, first)
     task = (str(first), readings[-1].layer, options.precision, type(feed))
-    safe = safe_sizes.get(module, task)
-    most = min((size for size in (most, safe) if size is not None), default=None)
     read = tuple(readings)
     trial = PaddingTrial(module, read, first, options.precision, options.num_workers)
     even = feed.even
@@ -90,12 +92,19 @@ def extract(
     rows_of = sink.caller_rows
     run = _Run(
         module=module,
+        feed=feed,
         readings=read,
         sink=sink,
         options=options,
         advance=advance,
         prepared=PreparedBatches(feed, batches, options.num_workers, rows_of),
-        failed=FailedBatches(batches, module, task, options.on_error, rows_of),
+        failed=FailedBatches(
+            batches,
+            safe_size(module, task),
+            options.on_error,
+            rows_of,
+            proven=proven,
+        ),
         ragged=feed.lengths is not None,
     )
     if len(options.devices) == 1:
@@ -133,6 +142,7 @@ class _Run:
     """One pass over the rows of a feed, on one device or several."""
 
     module: nn.Module
+    feed: Feed
     readings: tuple[Reading, ...]
     sink: Sink
     options: RunOptions
@@ -151,14 +161,13 @@ class _Run:
             self._ready(own, place, layers, reader.read) as call,
             torch.inference_mode(),
             autocast_for(place, self.options.precision),
-            self._delivery(place) as deliver,
+            self._delivery(place) as (deliver, flush),
         ):
-            again = SecondLook(
-                self.module, own, place, layers, reader, call, self.prepared
+            again = SecondLook(self.module, own, place, layers, reader, call, self.feed)
+            ready = _OnDevice(
+                self, own, place, layers, reader, call, deliver, flush, again
             )
-            ready = _OnDevice(self, own, place, layers, reader, call, deliver, again)
-            for rows, prepare in self.prepared:
-                ready.run(rows, prepare)
+            ready.run_all()
 
     @contextmanager
     def _ready(
@@ -182,23 +191,42 @@ class _Run:
         )
 
     @contextmanager
-    def _delivery(self, place: torch.device) -> Iterator[Deliver]:
-        """Yield what takes results; what is under way arrives, also after an error."""
+    def _delivery(
+        self, place: torch.device
+    ) -> Iterator[tuple[Deliver, Callable[[], None]]]:
+        """Yield what takes results, and what waits until those under way have arrived.
+
+        They arrive also after an error.
+        """
         if not is_staged(place):
-            yield self._write
+            yield self.write, _nothing
             return
-        stage = PinnedStage(self._write)
+        stage = PinnedStage(self.write)
         try:
-            yield stage.put
+            yield stage.put, stage.finish
         except BaseException:
             with suppress(Exception):  # the error that ended the run is raised
                 stage.finish()
             raise
         stage.finish()
 
-    def _write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+        """Write the results of a batch; a `WriteError` says what has no place."""
         with self.lock:
-            self.advance(self.sink.write(rows, pieces))
+            try:
+                n_done = self.sink.write(rows, pieces)
+            except CacheError:
+                raise
+            except (TypeError, ValueError) as error:
+                which = describe_rows(self.sink.caller_rows(rows))
+                error.add_note(f"While writing the result of {which}.")
+                raise WriteError(error, rows) from error
+            self.advance(n_done)
+        self.failed.doubt.is_over = True
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 @dataclass
@@ -212,32 +240,67 @@ class _OnDevice:
     reader: Reader
     call: Callable[[Inputs], None]
     deliver: Deliver
+    flush: Callable[[], None]
     again: SecondLook
 
-    def run(self, rows: Rows, prepare: Prepare | None) -> None:
+    def run_all(self) -> None:
+        """Run batches until none is left, and all results have arrived."""
+        is_left = True
+        while is_left:
+            for rows, prepare in self.whole.prepared:
+                self._run(rows, prepare)
+            is_left = self._flush()
+
+    def _run(self, rows: Rows, prepare: Prepare | None) -> None:
         """Run one batch; one that failed may come again in smaller parts."""
-        inputs: Inputs | None
-        reader, n_rows = self.reader, count_rows(rows)
+        failed = self.whole.failed
         try:
-            inputs = prepare() if prepare else self.whole.prepared.prepare(rows)
-            inputs = on_device(inputs, self.place)
-            if n_rows == 1 and self.whole.options.compile:
-                inputs = repeat_single_row(inputs)
-                reader.begin(inputs.mask, 2)
-            else:
-                reader.begin(inputs.mask, n_rows)
-            self._forward(inputs, rows)
+            pieces = self._results_of(rows, prepare)
         except Exception as error:  # noqa: BLE001 - raised again, or put aside
-            short = self.whole.failed.take_or_raise(rows, error)
+            short = failed.take_or_raise(rows, error, self._results_of)
         else:
-            self.deliver(rows, reader.take(n_rows))
+            if failed.size.most is not None:
+                failed.fitted(rows)
+            try:
+                self.deliver(rows, pieces)
+            except WriteError as error:
+                failed.take_or_raise(error.rows, error, self._write_again)
+            if not failed.doubt.is_over:  # until one has arrived
+                self._flush()
             return
         # Out here a traceback is gone, with all tensors that it held; without the batch
         # its memory may serve the next, or a half of it.
-        inputs = None
-        reader.begin(None, 0)
+        self.reader.begin(None, 0)
         if short:
             release_memory(self.place)
+
+    def _flush(self) -> bool:
+        """Wait until results have arrived; True if some come again, in parts."""
+        try:
+            self.flush()
+        except WriteError as error:
+            self.whole.failed.take_or_raise(error.rows, error, self._write_again)
+            return True
+        return False
+
+    def _write_again(self, rows: Rows) -> None:
+        """Run some rows of a batch whose results had no place."""
+        self.whole.write(rows, self._results_of(rows))
+
+    def _results_of(
+        self, rows: Rows, prepare: Prepare | None = None
+    ) -> list[torch.Tensor]:
+        """Prepare a batch, and return what is read of the model for it."""
+        reader, n_rows = self.reader, count_rows(rows)
+        inputs = prepare() if prepare else self.whole.prepared.prepare(rows)
+        inputs = on_device(inputs, self.place)
+        if n_rows == 1 and self.whole.options.compile:
+            inputs = repeat_single_row(inputs)
+            reader.begin(inputs.mask, 2)
+        else:
+            reader.begin(inputs.mask, n_rows)
+        self._forward(inputs, rows)
+        return reader.take(n_rows)
 
     def _forward(self, inputs: Inputs, rows: Rows) -> None:
         """Run the model on one batch; say what failed, and where."""
@@ -250,7 +313,11 @@ class _OnDevice:
             which = describe_rows(self.whole.sink.caller_rows(rows))
             error.reason.add_note(f"While reading {where} of {which}.")
             raise
-        except (LayerNotRunError, NotCompiledError):
+        except LayerNotRunError as error:
+            named = describe_rows(self.whole.sink.caller_rows(rows))
+            error.add_note(f"While running {named}.")
+            raise
+        except NotCompiledError:
             raise
         except Exception as error:
             places = self.whole.sink.caller_rows(rows)

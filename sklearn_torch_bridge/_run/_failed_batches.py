@@ -1,38 +1,41 @@
 """What becomes of a batch that failed: halved, split, or its bad row put aside.
 
-One that does not fit in memory is tried again in halves, and the size that fits is
-remembered for the model. With ``on_error="nan"`` one that fails otherwise is split
-until the bad row is alone. Everything else ends the run.
+One that does not fit in memory is tried again in halves. One that fails otherwise ends
+the run with the first of its rows that fails by itself; with ``on_error="nan"`` it is
+split until the bad row is alone, and that one put aside. What fails alike on all rows
+is no row's fault: see `Doubt`.
 """
 
 import gc
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
 
-from sklearn_torch_bridge._errors import LayerNotRunError, NotCompiledError
+from sklearn_torch_bridge._errors import (
+    LayerNotRunError,
+    NotCompiledError,
+    OutputError,
+)
 from sklearn_torch_bridge._replica import ReadError
-from sklearn_torch_bridge._run._sorted_batches import Batches
+from sklearn_torch_bridge._row_numbers import count_rows
+from sklearn_torch_bridge._rows import FeedError
+from sklearn_torch_bridge._run._doubt import ADVICE, Doubt
+from sklearn_torch_bridge._run._safe_sizes import SafeSize
+from sklearn_torch_bridge._run._sorted_batches import Batches, cut
 from sklearn_torch_bridge._types import Rows
 
 __all__ = [
     "BadRow",
     "FailedBatches",
+    "WriteError",
     "is_out_of_memory",
     "release_memory",
-    "safe_sizes",
 ]
 
 # PyTorch's allocator for the CPU raises a plain RuntimeError.
 _ON_THE_CPU = ("can't allocate memory", "not enough memory")
-
-# Another row would fail just so: what was asked of the model is wrong.
-_NOT_OF_A_ROW = (LayerNotRunError, NotCompiledError, ReadError)
 
 
 @dataclass(frozen=True)
@@ -43,42 +46,136 @@ class BadRow:
     error: Exception
 
 
+@dataclass(eq=False)
+class WriteError(Exception):
+    """Carries the error of results that have no place where they should go."""
+
+    reason: Exception
+    rows: Rows
+
+
 class FailedBatches:
     """Takes failed batches back into `batches`, or puts bad rows aside.
 
-    `caller_rows` names the rows of the caller's `X`. A safe size is remembered for
-    `module` and `task`: the device and what else decides how much memory a row takes.
+    What has fitted in memory is kept in `size`. `caller_rows` names the rows of the
+    caller's `X`. With `proven` some row has passed in an earlier run.
     """
 
     def __init__(
         self,
         batches: Batches,
-        module: nn.Module,
-        task: object,
+        size: SafeSize,
         on_error: Literal["raise", "nan"],
         caller_rows: Callable[[Rows], Rows],
+        *,
+        proven: bool = False,
     ) -> None:
         self.bad: list[BadRow] = []
+        self.size = size
+        self.doubt = Doubt(batches, proven=proven)
         self._batches = batches
-        self._module = module
-        self._task = task
-        self._on_error = on_error
+        self._budget = batches.most
+        self._forgives = on_error == "nan"
         self._caller_rows = caller_rows
+        self._limit()
 
-    def take_or_raise(self, rows: Rows, error: Exception) -> bool:
-        """Take a failed batch, or raise what ends the run; True if memory is short."""
-        short = is_out_of_memory(error) or is_out_of_memory(error.__cause__)
-        if short and self._batches.halve(rows):
-            safe_sizes.put(self._module, self._task, self._batches.most)
+    def take_or_raise(
+        self, rows: Rows, error: Exception, again: Callable[[Rows], object]
+    ) -> bool:
+        """Take a failed batch, or raise what ends the run; True if memory is short.
+
+        `again` runs some of its rows once more, to find the one that fails.
+        """
+        short = _is_short(error)
+        if short and count_rows(rows) > 1:
+            failed = self._batches.elements(rows)
+            self._batches.halve(rows)
+            assert self._batches.most is not None  # noqa: S101 - as `halve` leaves it
+            self.size.shrink(failed=failed, half=self._batches.most)
+            self._limit()
             return True
-        if self._on_error == "raise" or isinstance(error, _NOT_OF_A_ROW):
-            if isinstance(error, ReadError):
-                raise error.reason from error.reason.__cause__
-            raise error
-        if not self._batches.split(rows):
-            _forget_tracebacks(error)  # which would hold the tensors of the forward
-            self.bad.append(BadRow(self._caller_rows(rows), error))
-        return short
+        if self._forgives and not _is_of_batch(error):
+            if count_rows(rows) > 1 and self.doubt.is_open:
+                self._batches.put_last(rows)
+            elif not self._batches.split(rows):
+                self._put_aside(rows, error, short=short)
+            return short
+        self._batches.stop()  # else other devices go on meanwhile
+        if not (short or _is_of_batch(error) or _is_of_options(error)):
+            error = _narrowed(rows, error, again)
+        told = self._for_caller(error)
+        raise told from told.__cause__  # without what was handled meanwhile
+
+    def _put_aside(self, rows: Rows, error: Exception, *, short: bool) -> None:
+        """Put a bad row aside; raise what is no fault of the row's."""
+        told = self._for_caller(error)
+        if self.doubt.is_confirmed(rows, told, short=short):
+            told.add_note(ADVICE)
+            raise told from told.__cause__
+        _forget_tracebacks(told)  # which would hold the tensors of the forward
+        self.bad.append(BadRow(self._caller_rows(rows), told))
+
+    def fitted(self, rows: Rows) -> None:
+        """Hear that a batch has fitted: after some, larger ones are tried."""
+        elements, longest = self._batches.elements(rows), self._batches.longest(rows)
+        self.size.passed(elements, longest=longest)
+        self._limit()
+
+    def _limit(self) -> None:
+        """Let later batches be as large as has fitted, and as was given."""
+        limits = (self.size.most, self._budget)
+        most = min((size for size in limits if size is not None), default=None)
+        self._batches.most = most
+
+    def _for_caller(self, error: Exception) -> Exception:
+        """Return the exception that names rows of the caller's `X`."""
+        if isinstance(error, FeedError):
+            return error.for_rows(self._caller_rows(error.rows))
+        return _reason(error)
+
+
+def _reason(error: Exception) -> Exception:
+    """Return the error for the caller that another one carries."""
+    return error.reason if isinstance(error, (ReadError, WriteError)) else error
+
+
+def _is_of_batch(error: Exception) -> bool:
+    """Return whether rows by themselves would tell nothing of why a batch fails."""
+    if isinstance(error, ReadError):
+        return error.of_batch
+    return isinstance(error, NotCompiledError)
+
+
+def _is_of_options(error: Exception) -> bool:
+    """Return whether what was asked of the model is wrong, most often."""
+    return isinstance(_reason(error), (LayerNotRunError, OutputError))
+
+
+def _narrowed(
+    rows: Rows, error: Exception, again: Callable[[Rows], object]
+) -> Exception:
+    """Return the error of the first row of a batch that fails by itself, by halving.
+
+    Where both halves of some rows pass, it is the error of these.
+    """
+    while count_rows(rows) > 1 and not _names_some(error, rows):
+        for half in cut(rows, count_rows(rows) // 2):
+            try:
+                again(half)
+            except Exception as found:  # noqa: BLE001 - raised by the caller
+                if _is_short(found):
+                    return error
+                rows, error = half, found
+                break
+        else:
+            error.add_note("Each half of these rows passed by itself.")
+            return error
+    return error
+
+
+def _names_some(error: Exception, rows: Rows) -> bool:
+    """Return whether it is known already which rows of a batch fail."""
+    return isinstance(error, FeedError) and count_rows(error.rows) < count_rows(rows)
 
 
 def _forget_tracebacks(error: BaseException | None) -> None:
@@ -86,6 +183,11 @@ def _forget_tracebacks(error: BaseException | None) -> None:
     while error is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
+
+
+def _is_short(error: Exception) -> bool:
+    """Return whether a batch failed for want of memory."""
+    return is_out_of_memory(error) or is_out_of_memory(error.__cause__)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -104,27 +206,3 @@ def release_memory(device: torch.device) -> None:
         empty_cache = getattr(torch.get_device_module(device), "empty_cache", None)
         if empty_cache is not None:
             empty_cache()
-
-
-class _SafeSizes:
-    """The padded elements per batch that fit, for each model and device."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: WeakKeyDictionary[nn.Module, dict[object, int]] = (
-            WeakKeyDictionary()
-        )
-
-    def get(self, module: nn.Module, task: object) -> int | None:
-        """Return the size found for this model and task; None if all have fitted."""
-        with self._lock:
-            return self._known.get(module, {}).get(task)
-
-    def put(self, module: nn.Module, task: object, elements: int | None) -> None:
-        """Remember a size that has fitted after a larger one had not."""
-        if elements is not None:
-            with self._lock:
-                self._known.setdefault(module, {})[task] = elements
-
-
-safe_sizes = _SafeSizes()

@@ -21,6 +21,7 @@ from sklearn_torch_bridge._replica import Reader, Reading, replica, taps
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._autocast import PRECISIONS, autocast_for
 from sklearn_torch_bridge._run._inputs_on_device import on_device
+from sklearn_torch_bridge._run._second_look import SecondLook
 from sklearn_torch_bridge._run._threads import Threads
 from sklearn_torch_bridge._types import Indices, Inputs
 
@@ -96,11 +97,14 @@ class PaddingTrial:
             torch.inference_mode(),
             autocast_for(place, self.precision),
         ):
+            look = SecondLook(self.module, own, place, layers, reader, call, feed)
 
             def vectors(inputs: Inputs, n_rows: int) -> list[torch.Tensor]:
                 inputs = on_device(inputs, place)
                 reader.begin(inputs.mask, n_rows)
                 call(inputs)
+                if reader.waiting:
+                    look.at(rows[:n_rows])
                 return reader.take(n_rows)
 
             beside = vectors(together, len(rows))

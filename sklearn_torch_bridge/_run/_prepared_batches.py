@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
-from sklearn_torch_bridge._row_numbers import as_indices
+from sklearn_torch_bridge._errors import ForwardError
+from sklearn_torch_bridge._row_numbers import describe_rows
 from sklearn_torch_bridge._rows import Feed, FeedError
+from sklearn_torch_bridge._run._failed_batches import is_out_of_memory
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
 from sklearn_torch_bridge._types import Inputs, Rows
@@ -41,17 +41,18 @@ class PreparedBatches:
         return ((rows, None) for rows in self._batches)
 
     def prepare(self, rows: Rows) -> Inputs:
-        """Prepare one batch; an error names the rows of the caller's `X`."""
+        """Prepare one batch; a `FeedError`, or a note, tells which rows failed."""
         try:
             return self._feed.batch(rows)
-        except FeedError as error:
-            raise error.for_rows(self._caller_rows(error.rows))  # noqa: B904 - it has its cause
-
-    def repeated(self, rows: Rows, n_times: int) -> Inputs:
-        """Prepare the longest of these rows, `n_times` in one batch."""
-        places, lengths = as_indices(rows), self._feed.lengths
-        longest = 0 if lengths is None else int(lengths[places].argmax())
-        return self._feed.batch(np.repeat(places[longest], n_times))
+        except FeedError:
+            raise
+        except Exception as error:
+            named = describe_rows(self._caller_rows(rows))
+            if isinstance(error, (TypeError, ValueError)) or is_out_of_memory(error):
+                error.add_note(f"While preparing {named} of `X`.")
+                raise
+            msg = f"preparing {named} of `X` failed: {type(error).__name__}: {error}"
+            raise ForwardError(msg) from error
 
     def _ahead(self) -> Iterator[tuple[Rows, Prepare]]:
         waiting: deque[tuple[Rows, Prepare]] = deque()

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 
 from sklearn_torch_bridge._replica import Looks, Reader, replica, taps
-from sklearn_torch_bridge._row_numbers import count_rows
+from sklearn_torch_bridge._row_numbers import as_indices, count_rows
+from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._inputs_on_device import on_device
-from sklearn_torch_bridge._run._prepared_batches import PreparedBatches
 from sklearn_torch_bridge._types import Inputs, Rows
 
 __all__ = ["SecondLook", "axes_of_single_rows"]
@@ -45,7 +46,7 @@ class SecondLook:
     layers: tuple[str, ...]
     reader: Reader
     call: Callable[[Inputs], None]
-    prepared: PreparedBatches
+    feed: Feed
 
     def at(self, rows: Rows) -> None:
         """Run the longest of `rows` a few times over, and let the reader settle.
@@ -64,12 +65,18 @@ class SecondLook:
     ) -> Looks | None:
         """Return what comes of one row, several times; None if it cannot be run."""
         try:
-            inputs = on_device(self.prepared.repeated(rows, n_times), self.place)
+            inputs = on_device(self._repeated(rows, n_times), self.place)
             with self.reader.looking(inputs.mask, n_times) as looks:
                 run(inputs)
         except Exception:  # noqa: BLE001 - a model may take one number of rows alone
             return None
         return looks
+
+    def _repeated(self, rows: Rows, n_times: int) -> Inputs:
+        """Prepare the longest of these rows, `n_times` in one batch."""
+        places, lengths = as_indices(rows), self.feed.lengths
+        longest = 0 if lengths is None else int(lengths[places].argmax())
+        return self.feed.batch(np.repeat(places[longest], n_times))
 
     @contextmanager
     def _runner(self) -> Iterator[Callable[[Inputs], None]]:

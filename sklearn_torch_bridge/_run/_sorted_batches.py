@@ -6,10 +6,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._row_numbers import count_rows
+from sklearn_torch_bridge._row_numbers import as_indices, count_rows
 from sklearn_torch_bridge._types import Indices, Rows
 
-__all__ = ["Batches", "longest_first"]
+__all__ = ["Batches", "cut", "evenly", "longest_first"]
 
 
 def longest_first(lengths: NDArray[np.int64]) -> Indices:
@@ -22,6 +22,15 @@ def longest_first(lengths: NDArray[np.int64]) -> Indices:
     array([1, 3, 0, 2])
     """
     return np.argsort(-lengths, kind="stable")
+
+
+def evenly(n_rows: int, n_places: int) -> Indices:
+    """Return places all over some rows, the last among them.
+
+    >>> evenly(100, 4)
+    array([24, 49, 74, 99])
+    """
+    return np.arange(1, n_places + 1) * n_rows // n_places - 1
 
 
 class Batches:
@@ -73,7 +82,7 @@ class Batches:
                 return rows
             size = self._size(rows)
             if size < len(rows):
-                rows, rest = _cut(rows, size)
+                rows, rest = cut(rows, size)
                 self._left.append(rest)
             return rows
 
@@ -81,6 +90,11 @@ class Batches:
         """Take rows back that were not done; the first part is drawn first."""
         with self._lock:
             self._left.extend(reversed(parts))
+
+    def put_last(self, rows: Rows) -> None:
+        """Take rows back that were not done, to be drawn after all others."""
+        with self._lock:
+            self._left.insert(0, rows)
 
     def stop(self) -> None:
         """Yield no more rows."""
@@ -107,14 +121,40 @@ class Batches:
         middle = count_rows(rows) // 2
         if not middle:
             return False
-        self.put_back(*_cut(rows, middle))
+        self.put_back(*cut(rows, middle))
         return True
+
+    def apart(self, n_rows: int) -> list[int]:
+        """Have rows from all over what is left drawn next, each by itself.
+
+        Return which they are; none where no more are left.
+
+        >>> batches = Batches(100, 40)
+        >>> batches.apart(4), [rows.start for rows in batches]
+        ([24, 49, 74, 99], [24, 49, 74, 99, 0, 25, 50, 75])
+        """
+        with self._lock:
+            counts = [count_rows(part) for part in reversed(self._left)]
+            if sum(counts) <= n_rows:
+                return []
+            places = evenly(sum(counts), n_rows)
+            kept: list[Rows] = []
+            chosen: list[Rows] = []
+            start = 0
+            for part, count in zip(reversed(self._left), counts, strict=True):
+                own = places[(places >= start) & (places < start + count)] - start
+                _take_out(own, part, kept, chosen)
+                start += count
+            self._left = [*reversed(kept), *reversed(chosen)]
+        return [int(as_indices(row)[0]) for row in chosen]
 
     def elements(self, rows: Rows) -> int:
         """Count the elements of a batch after padding; a row of an array is one."""
-        if self._lengths is None:
-            return count_rows(rows)
-        return count_rows(rows) * int(self._lengths[rows].max())
+        return count_rows(rows) * self.longest(rows)
+
+    def longest(self, rows: Rows) -> int:
+        """Return the elements of the longest row of a batch."""
+        return 1 if self._lengths is None else int(self._lengths[rows].max())
 
     def _size(self, rows: Indices) -> int:
         """Return how many of the first rows, which are by length, make a batch."""
@@ -128,13 +168,28 @@ class Batches:
         return size
 
 
-def _cut(rows: Rows, size: int) -> tuple[Rows, Rows]:
+def cut(rows: Rows, size: int) -> tuple[Rows, Rows]:
     """Part the first `size` rows from the others.
 
-    >>> _cut(slice(10, 20), 4)
+    >>> cut(slice(10, 20), 4)
     (slice(10, 14, None), slice(14, 20, None))
     """
     if not isinstance(rows, slice):
         return rows[:size], rows[size:]
     middle = rows.start + size
     return slice(rows.start, middle), slice(middle, rows.stop)
+
+
+def _take_out(
+    places: Indices, rows: Rows, kept: list[Rows], chosen: list[Rows]
+) -> None:
+    """Part the rows at some places from the others, which stay as they are."""
+    done = 0
+    for place in places:
+        before, rest = cut(rows, int(place) - done)
+        one, rows = cut(rest, 1)
+        kept.append(before)
+        chosen.append(one)
+        done = int(place) + 1
+    kept.append(rows)
+    kept[:] = [part for part in kept if count_rows(part)]

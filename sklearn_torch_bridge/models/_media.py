@@ -142,7 +142,7 @@ class SoundRows:
     def _n_values(self, row: Any) -> int:
         try:
             return len(self._read(row, lazily=True)[0])
-        except (TypeError, ValueError, OSError):  # `__call__` will say of which row
+        except Exception:  # noqa: BLE001 - `__call__` will say of which row
             return 0
 
     def _clip(self, row: Any) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What is said of a failed batch: rows, submodule, layer, and a way out."""
+"""What is said of a failed batch: its row, submodule, layer, and a way out."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ def X(rng):
     return rng.normal(size=(10, 4))
 
 
-def test_a_failing_batch_names_its_rows_the_submodule_and_the_layer():
+def test_a_failing_batch_names_its_row_the_submodule_and_the_layer():
     module = nn.Sequential(nn.Identity(), nn.Sequential(Failing(40)), nn.Identity())
     X = np.arange(64.0)[:, None]
-    words = r"failed on rows 32 to 63, in submodule '1.0' on the way to '2': .*: boom"
+    words = r"failed on row 41, in submodule '1.0' on the way to '2': .*: boom"
     with pytest.raises(ForwardError, match=words) as caught:
         TorchFeatureExtractor(module, layer="2").transform(X)
     assert isinstance(caught.value.__cause__, RuntimeError)

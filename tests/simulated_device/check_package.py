@@ -195,7 +195,7 @@ def test_a_failing_batch_leaves_nothing_under_way():
     module.limit = 50
     X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
     X[7, 0] = 51
-    with pytest.raises(RuntimeError, match="rows 6 to 8"):
+    with pytest.raises(RuntimeError, match="on row 7"):
         TorchFeatureExtractor(module, batch_size=3).transform(X)
     X[7, 0] = 0
     TorchFeatureExtractor(module, batch_size=3).transform(X)
@@ -208,7 +208,7 @@ def test_batches_before_an_error_are_kept(tmp_path):
     X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
     X[7, 0] = 51
     with EmbeddingCache(tmp_path / "embeddings.db") as cache:
-        with pytest.raises(RuntimeError, match="rows 6 to 8"):
+        with pytest.raises(RuntimeError, match="on row 7"):
             TorchFeatureExtractor(module, batch_size=3, cache=cache).transform(X)
         assert len(cache) == 6
 

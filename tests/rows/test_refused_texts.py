@@ -1,0 +1,65 @@
+"""Texts that a tokenizer fails on: one row each, however many there are."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_torch_bridge import BadRowWarning, ForwardError, TorchFeatureExtractor
+from sklearn_torch_bridge._rows._refused_texts import without_refused
+
+BAD = "ok \ud83d bad"
+
+
+def letters(texts):
+    return {"input_ids": [list(text.encode()) for text in texts]}
+
+
+def test_texts_without_a_fault_are_encoded_at_once():
+    calls = []
+
+    def encode(texts):
+        calls.append(len(texts))
+        return letters(texts)
+
+    encoded, refused = without_refused(encode, ["a", "", "bc"])
+    assert (encoded, refused) == ({"input_ids": [[97], [], [98, 99]]}, {})
+    assert calls == [3]
+
+
+def test_what_fails_only_together_is_raised():
+    def encode(texts):
+        if len(texts) > 1:
+            msg = "too many"
+            raise ValueError(msg)
+        return letters(texts)
+
+    with pytest.raises(ValueError, match="too many"):
+        without_refused(encode, ["a", "b"])
+
+
+@pytest.fixture(params=["hf", "st", "object", "tokenizer"])
+def extractor(request, minilm_path, tokenizer):
+    if request.param == "tokenizer":
+        torch.manual_seed(0)
+        return TorchFeatureExtractor(nn.Embedding(30_522, 2), preprocess=tokenizer)
+    if request.param == "object":
+        library = pytest.importorskip("sentence_transformers")
+        return TorchFeatureExtractor(library.SentenceTransformer(minilm_path))
+    return TorchFeatureExtractor(f"{request.param}:{minilm_path}")
+
+
+@pytest.mark.parametrize("with_cache", [False, True], ids=["plain", "cache"])
+def test_a_text_with_a_lone_surrogate_is_one_bad_row(extractor, cache, with_cache):
+    texts = ["fine", BAD, "as fine as the first", BAD]
+    extractor.set_params(cache=cache if with_cache else None)
+    with pytest.raises(ForwardError, match=r"failed on rows? 1"):
+        extractor.transform(texts)
+    extractor.set_params(on_error="nan")
+    with pytest.warns(BadRowWarning, match="rows 1, 3 of"):
+        Z = extractor.fit_transform(texts)
+    assert np.flatnonzero(np.isnan(Z).any(1)).tolist() == [1, 3]
+    expected = extractor.transform([texts[0], texts[2]])
+    np.testing.assert_allclose(Z[[0, 2]], expected, rtol=1e-5, atol=1e-5)
+    with pytest.warns(BadRowWarning, match="row 0 of"):
+        assert np.isnan(extractor.transform([BAD])).all()
