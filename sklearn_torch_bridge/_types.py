@@ -1,6 +1,6 @@
 """Aliases and Protocols used in signatures; which dtypes are numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "Preprocess",
     "Rows",
     "Selector",
+    "UnevenBatchError",
 ]
 
 REAL_KINDS = "biuf"
@@ -39,6 +40,26 @@ Preprocess = Callable[[Sequence[Any]], Any]
 
 Selector = str | int | None
 """The field of a model's output: a key, an attribute or an index."""
+
+
+class UnevenBatchError(Exception):
+    """A batch cannot be run as one: `parts` of it can, by positions in the batch."""
+
+    def __init__(self, parts: Sequence[Indices]) -> None:
+        super().__init__(parts)
+        self.parts = parts
+
+    @classmethod
+    def grouped(cls, kinds: Sequence[Hashable]) -> "UnevenBatchError":
+        """Part a batch by the kind of each row.
+
+        >>> UnevenBatchError.grouped(["a", "b", "a"]).parts
+        [array([0, 2]), array([1])]
+        """
+        places: dict[Hashable, list[int]] = {}
+        for place, kind in enumerate(kinds):
+            places.setdefault(kind, []).append(place)
+        return cls([np.array(part, np.intp) for part in places.values()])
 
 
 @dataclass(slots=True)

@@ -58,15 +58,15 @@ def compiled(
     *,
     device: torch.device,
     usual_rows: int,
-    ragged: bool,
+    ragged: int,
     report: Report,
 ) -> Callable[[Inputs], None]:
     """Return a function that does what that of `taps` does for `own`, in compiled code.
 
     `own` is a replica of `module` that has not run yet, on `device`. Batches have two
-    rows or more (see `repeat_single_row`), mostly `usual_rows`; where `ragged`, they
-    differ along the second axis too. The first batch compiles the code, unless an
-    earlier call has. `report` is called with lines for the user.
+    rows or more (see `repeat_single_row`), mostly `usual_rows`, and differ along as
+    many axes behind the first as `ragged` says. The first batch compiles the code,
+    unless an earlier call has. `report` is called with lines for the user.
     """
     scripted = any(isinstance(part, torch.jit.ScriptModule) for part in own.modules())
     if own is module or scripted:
@@ -135,7 +135,7 @@ class _CompiledModel:
         inputs: Inputs,
         *,
         usual_rows: int,
-        ragged: bool,
+        ragged: int,
         report: Report,
     ) -> None:
         """Run one batch, and pass what the layers return to `record`."""
@@ -171,7 +171,7 @@ class _CompiledModel:
         self._n_graphs += 1
         return code
 
-    def _try_out(self, given: Any, *, ragged: bool) -> None:
+    def _try_out(self, given: Any, *, ragged: int) -> None:
         """Compile the code for a usual batch, and check that it computes the same.
 
         The model itself runs first: its error explains best what is wrong with a batch,

@@ -61,8 +61,10 @@ def _has_rows(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape[0] > 0
 
 
-def copy_batch(given: Any, *, ragged: bool) -> Any:
+def copy_batch(given: Any, *, ragged: int) -> Any:
     """Copy the tensors of a batch, and mark the axes along which batches differ.
+
+    These are the rows', and as many as `ragged` says behind it.
 
     All copies are contiguous and without history, as code is compiled for each kind;
     and a forward may write to them.
@@ -70,7 +72,7 @@ def copy_batch(given: Any, *, ragged: bool) -> Any:
 
     def copy(tensor: torch.Tensor) -> torch.Tensor:
         own = tensor.detach().clone(memory_format=torch.contiguous_format)
-        for axis in range(min(own.ndim, 2 if ragged else 1)):
+        for axis in range(min(own.ndim, 1 + ragged)):
             _torch_private.mark_dynamic(own, axis)
         return own
 

@@ -1,6 +1,7 @@
 """A call, run: the rows that must run go through the model, into a result."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from sklearn_torch_bridge._run import (
     enough_alike,
     evenly,
     extract,
+    first_inputs,
     progress,
     silent,
 )
@@ -142,20 +144,17 @@ class Extraction:
         return Extracted(sink.array[:0].copy(), sink.widths, self.plan.layers)
 
     def first_batch(self, n_rows: int) -> tuple[Inputs, int]:
-        """Prepare the longest of the first rows that may run, and count them."""
+        """Prepare a batch of the longest among the first rows, and count them."""
         feed, which = self._first_rows(n_rows)
-        rows = np.arange(len(feed))
-        if feed.lengths is not None:
-            rows = np.argsort(-feed.lengths, kind="stable")
-            if feed.even:
-                rows = rows[feed.lengths[rows] == feed.lengths[rows[0]]]
-        return self._prepared(feed, rows, which), len(rows)
+        with self._named(which):
+            return first_inputs(feed)
 
     def repeated_row(self, n_rows: int, n_times: int) -> Inputs:
         """Prepare a batch of the longest among the first rows, several times."""
         feed, which = self._first_rows(n_rows)
         longest = 0 if feed.lengths is None else int(np.argmax(feed.lengths))
-        return self._prepared(feed, np.repeat(longest, n_times), which)
+        with self._named(which):
+            return feed.batch(np.repeat(longest, n_times))
 
     def _first_rows(self, n_rows: int) -> tuple[Feed, Indices]:
         which = self._rows.which_may_run()[:n_rows]
@@ -164,9 +163,11 @@ class Extraction:
             raise ValueError(msg)
         return make_feed(self._rows, self.plan.receiver, which), which
 
-    def _prepared(self, feed: Feed, rows: Indices, which: Indices) -> Inputs:
+    @contextmanager
+    def _named(self, which: Indices) -> Iterator[None]:
+        """Name the rows of `X` in the errors of a feed of `which`."""
         try:
-            return feed.batch(rows)
+            yield
         except FeedError as error:
             named = self._rows.caller_rows(error.rows, which)
             raise error.for_rows(named)  # noqa: B904 - it has its cause

@@ -123,7 +123,8 @@ class TorchFeatureExtractor(BridgeTransformer):
     `X` may be
 
     - a numeric array or frame, a sparse matrix (made dense a batch at a time), a torch
-      tensor, an array with more axes, a list of arrays that differ in length;
+      tensor, an array with more axes, a list of arrays, or of lists of numbers, that
+      differ in shape;
     - a list, Series, array or one-column frame of str: texts, or paths where the model
       takes images or sound;
     - images of Pillow, paths, arrays (height, width, channels) of uint8, for a model

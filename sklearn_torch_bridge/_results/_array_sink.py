@@ -13,7 +13,7 @@ from sklearn_torch_bridge._convert import (
     write_rows,
 )
 from sklearn_torch_bridge._free_memory import check_fits
-from sklearn_torch_bridge._row_numbers import count_rows
+from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
 from sklearn_torch_bridge._types import Indices, Rows
 
 __all__ = ["ArraySink"]
@@ -68,6 +68,8 @@ class ArraySink:
         start, single = 0, len(pieces) == 1
         for piece, width in zip(pieces, self.widths, strict=True):
             target = array if single else array[:, start : start + width]
+            if piece.shape[1:] != target.shape[1:]:
+                raise _other_shape(rows, piece, target)
             write_rows(target, rows, piece if source is None else piece[source])
             start += width
         if single and source is None:
@@ -99,6 +101,17 @@ class ArraySink:
     def _make(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         check_fits(shape, dtype)
         return np.empty(shape, dtype)
+
+
+def _other_shape(rows: Rows, piece: torch.Tensor, target: NDArray[Any]) -> ValueError:
+    """Return the error for results that differ in shape from row to row."""
+    msg = (
+        f"every row must have results of one shape, {target.shape[1:]} as those "
+        f"before, but those of {describe_rows(rows)} of `X` have another: got "
+        f"{tuple(piece.shape)}. Pool rows of different length or size to one width: "
+        "`pooling`='mean', or 'gap' where the channels come first."
+    )
+    return ValueError(msg)
 
 
 def _write_alike(view: torch.Tensor, rows: Rows, piece: torch.Tensor) -> bool:

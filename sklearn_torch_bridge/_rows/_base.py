@@ -39,8 +39,11 @@ class Feed(ABC):
     lengths: NDArray[np.int64] | None = None
     """The tokens of each row, where rows differ: they decide the order."""
 
+    groups: NDArray[np.intp] | None = None
+    """The group of each row, where rows differ in shape: others share no batch."""
+
     row_size: int | None = None
-    """The number of values in a row, where all have as many."""
+    """The number of values in a row, of several shapes in the largest."""
 
     lengths_are_exact: bool = False
     """Whether rows whose `lengths` are equal are not padded."""
@@ -68,7 +71,9 @@ class SubsetFeed(Feed):
     """Some rows of another feed, in the order given."""
 
     def __init__(self, feed: Feed, which: Indices) -> None:
-        self.row_size = feed.row_size
+        self.row_size, self.even = feed.row_size, feed.even
+        self.lengths = None if feed.lengths is None else feed.lengths[which]
+        self.groups = None if feed.groups is None else feed.groups[which]
         self._feed = feed
         self._which = which
 
@@ -89,7 +94,7 @@ class SubsetFeed(Feed):
     def batch(self, rows: Rows) -> Inputs:
         """Prepare these of the chosen rows; neighbours stay a slice."""
         own = self._which[rows]
-        neighbours = len(own) > 0 and own[-1] - own[0] == len(own) - 1
+        neighbours = len(own) > 0 and bool((np.diff(own) == 1).all())
         chosen = slice(int(own[0]), int(own[-1]) + 1) if neighbours else own
         try:
             return self._feed.batch(chosen)

@@ -1,7 +1,7 @@
 """A mapping of columns: arrays or tensors that are keyword arguments of the model."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,18 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
-from sklearn_torch_bridge._rows._entry_faults import hidden_fault
-from sklearn_torch_bridge._rows._given_input import Given
+from sklearn_torch_bridge._rows._entry_faults import (
+    as_row,
+    hidden_fault,
+    is_array,
+    is_finite,
+    number_fault,
+    shape_of,
+)
+from sklearn_torch_bridge._rows._given_input import Given, single_column
 from sklearn_torch_bridge._rows._missing_or_nan import finite_rows, without_bad
 from sklearn_torch_bridge._rows._model_dtype import copied_row
+from sklearn_torch_bridge._rows._ragged import group_numbers, of_one_dtype
 from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
 from sklearn_torch_bridge._types import NUMERIC_KINDS, Inputs, Rows
 from sklearn_torch_bridge.models import MASKS, AcceptedInputs, read_mask
@@ -36,7 +44,7 @@ class _Columns(Kind):
         if given.preprocess is not None or not len(columns):
             return CheckedRows(self, columns, len(columns))
         finite = {
-            name: finite_rows(column)
+            name: _finite_rows(column)
             for name, column in columns.by_name.items()
             if name not in MASKS  # of floats: -inf is padding
         }
@@ -45,7 +53,7 @@ class _Columns(Kind):
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
         for name in _FIRST_ARGUMENTS & set(values.by_name):
-            check_rows_axis(receiver.loaded.module, values.by_name[name].ndim)
+            check_rows_axis(receiver.loaded.module, _n_axes(values.by_name[name]))
         return ColumnsFeed(values, receiver.accepts)
 
     def made_up(self, values: Any, receiver: Receiver) -> CheckedRows:
@@ -94,6 +102,8 @@ def _checked_column(name: Any, given: Any) -> Any:
             msg = f"{what}; call .filled(value) first, or load its values."
             raise ValueError(msg)
     column = _as_column(name, given)
+    if _is_ragged(column):
+        return _checked_entries(name, column)
     is_tensor = isinstance(column, torch.Tensor)
     if not column.ndim or not (is_tensor or column.dtype.kind in NUMERIC_KINDS):
         msg = (
@@ -108,17 +118,61 @@ def _checked_column(name: Any, given: Any) -> Any:
 def _as_column(name: str, given: Any) -> Any:
     if isinstance(given, torch.Tensor):
         return given
+    rows = single_column(given)
+    if rows is not None and len({shape_of(row) for row in rows}) > 1:
+        return _entries([as_row(row) for row in rows])
+    column = given if rows is None else rows
     try:
-        if isinstance(given, (list, tuple)) and _are_tensors(given):
-            return torch.stack([entry.detach() for entry in given])
-        return np.asarray(given)
+        if rows is not None and _are_tensors(rows):
+            return torch.stack([entry.detach() for entry in rows])
+        return np.asarray(column)
     except (RuntimeError, ValueError) as error:
         msg = f"column {name!r} of `X` cannot be made one array: {error}"
         raise ValueError(msg) from error
 
 
+def _entries(values: Sequence[Any]) -> NDArray[Any]:
+    """Put arrays into an array of objects, whatever their shapes."""
+    column = np.empty(len(values), object)
+    for row, value in enumerate(values):
+        column[row] = value
+    return column
+
+
+def _is_ragged(column: Any) -> bool:
+    """Return whether the entries of a column are arrays of several shapes."""
+    return (
+        isinstance(column, np.ndarray)
+        and column.dtype == object
+        and any(map(is_array, column))
+    )
+
+
+def _checked_entries(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """Check the arrays of a column, and give them one dtype."""
+    n_axes = next(entry.ndim for entry in column if is_array(entry))
+    for row, entry in enumerate(column):
+        fault = number_fault(entry)
+        if fault is None and (entry.ndim != n_axes or 0 in entry.shape):
+            fault = f"has shape {tuple(entry.shape)}"
+        if fault is not None:
+            msg = (
+                "`X`, where it is a mapping, must hold arrays of numbers with as many "
+                "axes each, and an entry or more, but row "
+                f"{row} of column {name!r} {fault}."
+            )
+            raise TypeError(msg)
+    return _entries(of_one_dtype(list(column)))
+
+
 def _are_tensors(entries: Any) -> bool:
     return len(entries) > 0 and all(isinstance(one, torch.Tensor) for one in entries)
+
+
+def _finite_rows(column: Any) -> NDArray[np.bool_]:
+    if _is_ragged(column):
+        return np.array([is_finite(entry) for entry in column])
+    return finite_rows(column)
 
 
 def _not_finite(finite: Mapping[str, NDArray[np.bool_]]) -> ValueError:
@@ -126,6 +180,10 @@ def _not_finite(finite: Mapping[str, NDArray[np.bool_]]) -> ValueError:
     row = int(np.argmin(rows))
     msg = f"`X` must be finite, but row {row} of column {name!r} has NaN or infinity."
     return ValueError(msg)
+
+
+def _n_axes(column: Any) -> int:
+    return 1 + int(column[0].ndim) if _is_ragged(column) else int(column.ndim)
 
 
 def _zeros(column: Any) -> Any:
@@ -136,7 +194,10 @@ def _zeros(column: Any) -> Any:
 
 
 class ColumnsFeed(Feed):
-    """Columns as keyword arguments; the mask among them says which tokens are real."""
+    """Columns as keyword arguments; the mask among them says which tokens are real.
+
+    Rows whose entries differ in shape share no batch.
+    """
 
     def __init__(self, columns: Columns, accepts: AcceptedInputs) -> None:
         taken = columns.by_name if accepts.names is None else accepts.names
@@ -149,6 +210,12 @@ class ColumnsFeed(Feed):
             raise ValueError(msg)
         sizes = [math.prod(one.shape[1:]) for one in columns.by_name.values()]
         self.row_size = sum(sizes)
+        ragged = [one for one in columns.by_name.values() if _is_ragged(one)]
+        if ragged:
+            shapes = [tuple(map(_shape, row)) for row in zip(*ragged, strict=True)]
+            self.groups = group_numbers(shapes)
+            self.lengths = np.array([sum(map(math.prod, row)) for row in shapes])
+            self.row_size += int(self.lengths.max())
         self._columns = columns
         self._dtype = accepts.dtype
 
@@ -158,7 +225,14 @@ class ColumnsFeed(Feed):
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows of each column, floats in the dtype of the model."""
         taken = self._columns[rows].by_name
-        kwargs = {
-            name: copied_row(values, self._dtype) for name, values in taken.items()
-        }
+        kwargs = {name: self._copied(values) for name, values in taken.items()}
         return Inputs(kwargs=kwargs, mask=read_mask(kwargs))
+
+    def _copied(self, values: Any) -> torch.Tensor:
+        if not _is_ragged(values):
+            return copied_row(values, self._dtype)
+        return torch.stack([copied_row(entry, self._dtype) for entry in values])
+
+
+def _shape(entry: Any) -> tuple[int, ...]:
+    return tuple(entry.shape)

@@ -1,6 +1,6 @@
 """Datasets of PyTorch, read when a batch needs them; and lists of their examples."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from sklearn_torch_bridge._rows._images_and_sound import FILES, is_foreign, raw_
 from sklearn_torch_bridge._rows._preprocessed import RowFeed, preprocessed_feed
 from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
 from sklearn_torch_bridge._rows._texts import TEXTS
+from sklearn_torch_bridge._types import UnevenBatchError
 
 __all__ = ["DATASET", "Items"]
 
@@ -112,9 +113,23 @@ class Items:
 
 def _stack_items(items: Sequence[Any]) -> Any:
     """Put the items of a Dataset into one tensor, or one for each key of theirs."""
+    error = UnevenBatchError.grouped([_shape_of(item) for item in items])
+    if len(error.parts) > 1:
+        raise error
     first = items[0]
     if isinstance(first, Mapping):
-        return {key: _stack_items([item[key] for item in items]) for key in first}
+        return {key: _stacked([item[key] for item in items]) for key in first}
+    return _stacked(items)
+
+
+def _shape_of(item: Any) -> Hashable:
+    """Return what items must have in common to share a batch."""
+    if isinstance(item, Mapping):
+        return tuple((key, _shape_of(value)) for key, value in item.items())
+    return tuple(item.shape) if is_array(item) else np.shape(item)
+
+
+def _stacked(items: Sequence[Any]) -> torch.Tensor:
     for item in items:
         if fault := hidden_fault(item):
             msg = f"an item {fault}."
@@ -123,14 +138,6 @@ def _stack_items(items: Sequence[Any]) -> Any:
         item if isinstance(item, torch.Tensor) else torch.as_tensor(np.asarray(item))
         for item in items
     ]
-    shapes = dict.fromkeys(tuple(tensor.shape) for tensor in tensors)
-    if len(shapes) > 1:
-        msg = (
-            "items must have one shape, got "
-            f"{', '.join(map(str, shapes))}. Pad them in the Dataset, or give a "
-            "`preprocess` that does."
-        )
-        raise ValueError(msg)
     stacked = torch.stack([tensor.detach() for tensor in tensors])
     if stacked.is_floating_point() and not bool(torch.isfinite(stacked).all()):
         msg = "an item must be finite, got NaN or infinity."

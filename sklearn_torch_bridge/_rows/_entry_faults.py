@@ -11,11 +11,13 @@ from sklearn_torch_bridge._types import REAL_KINDS
 
 __all__ = [
     "as_numbers",
+    "as_row",
     "hidden_fault",
     "is_array",
     "is_finite",
     "is_missing",
     "number_fault",
+    "shape_of",
 ]
 
 
@@ -33,6 +35,24 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (np.ndarray, torch.Tensor))
 
 
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array, or of lists of numbers; None of anything else.
+
+    >>> shape_of([[1, 2], [3, 4]]), shape_of(["a"])
+    ((2, 2), None)
+    """
+    if is_array(value):
+        return tuple(value.shape)
+    sizes, inner = [], value
+    while isinstance(inner, (list, tuple)):
+        sizes.append(len(inner))
+        if not inner:
+            return tuple(sizes)
+        inner = inner[0]
+    is_list = bool(sizes) and isinstance(inner, (int, float, np.number))
+    return tuple(sizes) if is_list else None
+
+
 def as_numbers(entry: Any) -> Any:
     """Make an array of a list of numbers, of which some may be missing."""
     try:
@@ -42,6 +62,12 @@ def as_numbers(entry: Any) -> Any:
     except (TypeError, ValueError):  # others, or lists of several lengths
         return entry
     return array if array.dtype.kind in REAL_KINDS else entry
+
+
+def as_row(entry: Any) -> Any:
+    """Make an array of a list or a tuple of numbers; return all else as it is."""
+    is_tuple = isinstance(entry, tuple) and shape_of(entry) is not None
+    return as_numbers(entry) if isinstance(entry, list) or is_tuple else entry
 
 
 def hidden_fault(value: Any) -> str | None:

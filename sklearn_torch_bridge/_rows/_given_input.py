@@ -9,7 +9,11 @@ from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from sklearn_torch_bridge._errors import ConversionError
-from sklearn_torch_bridge._rows._entry_faults import as_numbers, is_array, is_missing
+from sklearn_torch_bridge._rows._entry_faults import (
+    as_row,
+    is_missing,
+    shape_of,
+)
 from sklearn_torch_bridge._tokenizers import is_tokenizer
 from sklearn_torch_bridge.models import (
     is_media_processor,
@@ -17,7 +21,7 @@ from sklearn_torch_bridge.models import (
     opens_files,
 )
 
-__all__ = ["Given", "as_entries", "is_number", "needs_preprocess"]
+__all__ = ["Given", "as_entries", "is_number", "needs_preprocess", "single_column"]
 
 _TWO_AXES = 2
 
@@ -49,7 +53,7 @@ class Given:
     @cached_property
     def entries(self) -> Any:
         """The entries of what has one a row; None of what has several columns."""
-        entries = _single_column(self.X)
+        entries = single_column(self.X)
         if entries is None or isinstance(self.X, (list, tuple)):
             return entries
         if hasattr(self.X, "columns") and all(map(is_number, entries)):  # or all NaN
@@ -57,7 +61,7 @@ class Given:
         if self.preprocess is not None:
             return entries
         # Only here may a row be a list: a list of lists is an array itself.
-        return [as_numbers(one) if type(one) is list else one for one in entries]
+        return [as_row(entry) for entry in entries]
 
     @cached_property
     def first(self) -> Any:
@@ -72,8 +76,8 @@ class Given:
 
     @cached_property
     def shapes(self) -> set[tuple[int, ...]]:
-        """The shapes of the entries that are arrays."""
-        return {tuple(entry.shape) for entry in self.entries if is_array(entry)}
+        """The shapes of the entries that are arrays, or lists of numbers."""
+        return {shape for one in self.entries if (shape := shape_of(one)) is not None}
 
     def takes_files(self) -> bool:
         """Return whether str among the rows are paths; this may load the model."""
@@ -156,11 +160,11 @@ def is_number(value: Any) -> bool:
 
 def as_entries(X: Any) -> list[Any]:
     """Return the entries of a list, a Series, an array or a frame of one column."""
-    column = _single_column(X)
+    column = single_column(X)
     return list(X if column is None else column)
 
 
-def _single_column(X: Any) -> Any:
+def single_column(X: Any) -> Any:
     """Return the values of a list, a Series, a 1-D array or a one-column frame."""
     if isinstance(X, (list, tuple)):
         return X

@@ -34,8 +34,8 @@ class _Media(Kind):
             return False
         if given.preprocess is not None:
             return given.all_missing or not is_number(given.first)
-        if is_array(given.first) and given.brings:  # pictures of several sizes
-            return len({shape[1:] for shape in given.shapes}) > 1
+        if is_array(given.first) and given.brings:  # pictures, of which some are grey
+            return len({len(shape) for shape in given.shapes}) > 1
         return is_foreign(given.first)
 
     def check(self, given: Given) -> CheckedRows:

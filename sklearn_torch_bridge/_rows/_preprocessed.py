@@ -4,7 +4,7 @@ It is the caller's, or the one that the model brings for rows that no array hold
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,16 @@ from sklearn_torch_bridge._rows._base import (
     Kind,
     Receiver,
 )
-from sklearn_torch_bridge._rows._entry_faults import hidden_fault
+from sklearn_torch_bridge._rows._entry_faults import hidden_fault, is_array
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._model_dtype import as_argument
-from sklearn_torch_bridge._types import Indices, Inputs, Preprocess, Rows
+from sklearn_torch_bridge._types import (
+    Indices,
+    Inputs,
+    Preprocess,
+    Rows,
+    UnevenBatchError,
+)
 from sklearn_torch_bridge.models import media_of, read_mask
 
 __all__ = ["PREPROCESSED", "RowFeed", "preprocessed_feed"]
@@ -108,6 +114,8 @@ class RowFeed(Feed):
         places = as_indices(rows)
         try:
             made = self._preprocess([self._copied(row) for row in places])
+        except UnevenBatchError:
+            raise
         except Exception as error:  # noqa: BLE001 - it is raised below
             failed, reason = self._find_failing(places, error)
             why = f"{type(reason).__name__}: {reason}"
@@ -132,12 +140,19 @@ class RowFeed(Feed):
     def _find_failing(
         self, places: Indices, error: Exception
     ) -> tuple[Indices, Exception]:
-        """Find the first row that fails by itself, to name it alone."""
+        """Find the first row that fails by itself, to name it alone.
+
+        Where none does, and they come in several shapes, the batch is to be parted.
+        """
+        shapes: list[Hashable] = []
         for place in places if len(places) > 1 else ():
             try:
-                self._preprocess([self._copied(place)])
+                made = self._preprocess([self._copied(place)])
+                shapes.append(_shapes_of(_as_inputs(made, self._dtype)))
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason
+        if len(set(shapes)) > 1:
+            raise UnevenBatchError.grouped(shapes) from error
         return places, error
 
 
@@ -155,6 +170,12 @@ def _size(row: Any) -> int:
     if shape is not None:
         return math.prod(shape)
     return len(row) if hasattr(type(row), "__len__") else 1
+
+
+def _shapes_of(inputs: Inputs) -> Hashable:
+    """Return the shapes of the arguments of a call for one row."""
+    values = [*enumerate(inputs.args), *inputs.kwargs.items()]
+    return tuple((name, np.shape(value)) for name, value in values if is_array(value))
 
 
 def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:

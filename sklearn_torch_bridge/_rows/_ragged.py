@@ -1,16 +1,25 @@
-"""Arrays or tensors that differ in length: padded where the model takes a mask."""
+"""Arrays that differ in shape: padded to one length where the model takes a mask."""
 
 import functools
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
-from sklearn_torch_bridge._rows._entry_faults import is_array, is_finite, number_fault
+from sklearn_torch_bridge._rows._entry_faults import (
+    as_row,
+    is_array,
+    is_finite,
+    number_fault,
+    shape_of,
+)
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._model_dtype import copied_row
@@ -18,25 +27,28 @@ from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
 from sklearn_torch_bridge._types import Inputs, Rows
 from sklearn_torch_bridge.models import MASKS, AcceptedInputs
 
-__all__ = ["RAGGED", "RaggedFeed"]
+__all__ = ["RAGGED", "RaggedFeed", "group_numbers", "of_one_dtype"]
 
 _DOUBLE = 8  # bytes of the widest numbers that torch has
-_RAGGED = "arrays of finite numbers that differ in length alone, with an entry or more"
+_RAGGED = "arrays of finite numbers, with as many axes each, and an entry or more"
 
 
 class _Ragged(Kind):
-    """Arrays or tensors, all of whose axes but the first agree."""
+    """Arrays, tensors or lists of numbers, of several shapes."""
 
     name = "arrays of different lengths"
     has_arrays = True
 
     def recognises(self, given: Given) -> bool:
-        return is_array(given.first)
+        if is_array(given.first):
+            return True
+        return shape_of(given.first) is not None and len(given.shapes) > 1
 
     def check(self, given: Given) -> CheckedRows:
         given.check_frame()
-        rows = list(given.entries)
-        faults = [_fault(row, rows) for row in rows]
+        rows = [as_row(row) for row in given.entries]
+        usual = _usual_shape(rows)
+        faults = [_fault(row, usual) for row in rows]
         bad = np.flatnonzero([fault is not None for fault in faults])
 
         def error() -> Exception:
@@ -46,7 +58,7 @@ class _Ragged(Kind):
 
         checked = without_bad(self, rows, bad, given, error)
         return CheckedRows(
-            self, _of_one_dtype(checked.values), len(rows), checked.origin, bad
+            self, of_one_dtype(checked.values), len(rows), checked.origin, bad
         )
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
@@ -57,19 +69,24 @@ class _Ragged(Kind):
 RAGGED = _Ragged()
 
 
-def _fault(row: Any, rows: Sequence[Any]) -> str | None:
-    """Return why a row is no array that differs from the first in length alone."""
-    if is_array(row):
-        model = next(one for one in rows if is_array(one))
-        if row.ndim == 0 or row.shape[1:] != model.shape[1:] or row.shape[0] == 0:
-            return f"has shape {tuple(row.shape)}, and another {tuple(model.shape)}"
+def _usual_shape(rows: Sequence[Any]) -> tuple[int, ...]:
+    """Return the first shape with as many axes as most rows have."""
+    shapes = [tuple(row.shape) for row in rows if is_array(row)]
+    (n_axes, _), *_ = Counter(map(len, shapes)).most_common(1) or [(0, 0)]
+    return next((shape for shape in shapes if len(shape) == n_axes), ())
+
+
+def _fault(row: Any, usual: tuple[int, ...]) -> str | None:
+    """Return why a row is no array with the axes of the others."""
+    if is_array(row) and (row.ndim != len(usual) or not row.ndim or 0 in row.shape):
+        return f"has shape {tuple(row.shape)}, and another {usual}"
     fault = number_fault(row)
     if fault is None and not is_finite(row):
         return "has NaN or infinity"
     return fault
 
 
-def _of_one_dtype(rows: list[Any]) -> list[Any]:
+def of_one_dtype(rows: list[Any]) -> list[Any]:
     """Convert integers among floats, or of several widths, to one dtype for all.
 
     Otherwise what a row becomes would depend on those that it shares a batch with.
@@ -110,19 +127,35 @@ def _are_ids(row: Any) -> bool:
     return row.ndim == 1 and is_integer
 
 
-class RaggedFeed(Feed):
-    """Arrays of different lengths, padded where the model takes a mask.
+def group_numbers(kinds: Sequence[Hashable]) -> NDArray[np.intp]:
+    """Give equal entries one number.
 
-    Ids are padded with that of padding, other entries with zeros. Where the forward has
-    no parameter for a mask, padding would change what the real entries give: there only
-    rows of one length share a batch.
+    >>> group_numbers(["a", "b", "a"])
+    array([0, 1, 0])
+    """
+    first: dict[Hashable, int] = {}
+    return np.array([first.setdefault(kind, len(first)) for kind in kinds], np.intp)
+
+
+class RaggedFeed(Feed):
+    """Arrays of different shapes, padded where the model takes a mask.
+
+    Ids are padded with that of padding, other entries with zeros, along the first axis
+    alone. Where the forward has no parameter for a mask, padding would change what the
+    real entries give: there only rows of one shape share a batch.
     """
 
     lengths_are_exact = True
 
     def __init__(self, rows: Sequence[Any], accepts: AcceptedInputs) -> None:
-        self.lengths = np.array([len(row) for row in rows])
+        shapes = [tuple(row.shape) for row in rows]
         self.even = accepts.mask is None
+        self.lengths = np.array([shape[0] for shape in shapes])
+        if len({shape[1:] for shape in shapes}) > 1:
+            same = shapes if self.even else [shape[1:] for shape in shapes]
+            self.groups = group_numbers(same)
+            self.lengths = np.array([math.prod(shape) for shape in shapes])
+            self.row_size = int(self.lengths.max())
         self._rows = rows
         self._mask_name = accepts.mask
         self._dtype = accepts.dtype

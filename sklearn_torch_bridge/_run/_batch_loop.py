@@ -39,7 +39,11 @@ from sklearn_torch_bridge._run._failed_batches import (
 from sklearn_torch_bridge._run._failure_message import failure_message
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._padding_trial import PaddingTrial
-from sklearn_torch_bridge._run._prepared_batches import Prepare, PreparedBatches
+from sklearn_torch_bridge._run._prepared_batches import (
+    Prepare,
+    PreparedBatches,
+    batches_of,
+)
 from sklearn_torch_bridge._run._progress import Advance
 from sklearn_torch_bridge._run._safe_sizes import safe_size
 from sklearn_torch_bridge._run._second_look import SecondLook, axes_of_single_rows
@@ -49,6 +53,8 @@ from sklearn_torch_bridge._run._token_budget import USUAL_ROWS, batch_limits
 from sklearn_torch_bridge._types import Inputs, Rows
 
 __all__ = ["RunOptions", "extract"]
+
+_ALL_AXES = 64  # more than a tensor has
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def extract(
     even = feed.even
     if batch_size > 1 and trial.changes(feed):
         even, batch_size = True, batch_size if feed.lengths_are_exact else 1
-    batches = Batches(len(feed), batch_size, feed.lengths, most, even=even)
+    batches = batches_of(feed, batch_size, most, even=even)
     rows_of = sink.caller_rows
     run = _Run(
         module=module,
@@ -105,7 +111,7 @@ def extract(
             rows_of,
             proven=proven,
         ),
-        ragged=feed.lengths is not None,
+        ragged=_ALL_AXES if feed.groups is not None else int(feed.lengths is not None),
     )
     if len(options.devices) == 1:
         run.on(options.devices[0])
@@ -149,7 +155,7 @@ class _Run:
     advance: Advance
     prepared: PreparedBatches
     failed: FailedBatches
-    ragged: bool
+    ragged: int
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on(self, device: str | torch.device) -> None:

@@ -1,9 +1,10 @@
 """What becomes of a batch that failed: halved, split, or its bad row put aside.
 
-One that does not fit in memory is tried again in halves. One that fails otherwise ends
-the run with the first of its rows that fails by itself; with ``on_error="nan"`` it is
-split until the bad row is alone, and that one put aside. What fails alike on all rows
-is no row's fault: see `Doubt`.
+One that does not fit in memory is tried again in halves. One of several shapes comes
+again in parts of one shape. One that fails otherwise ends the run with the first of its
+rows that fails by itself; with ``on_error="nan"`` it is split until the bad row is
+alone, and that one put aside. What fails alike on all rows is no row's fault: see
+`Doubt`.
 """
 
 import gc
@@ -24,7 +25,7 @@ from sklearn_torch_bridge._rows import FeedError
 from sklearn_torch_bridge._run._doubt import ADVICE, Doubt
 from sklearn_torch_bridge._run._safe_sizes import SafeSize
 from sklearn_torch_bridge._run._sorted_batches import Batches, cut
-from sklearn_torch_bridge._types import Rows
+from sklearn_torch_bridge._types import Rows, UnevenBatchError
 
 __all__ = [
     "BadRow",
@@ -86,6 +87,10 @@ class FailedBatches:
 
         `again` runs some of its rows once more, to find the one that fails.
         """
+        reason = _reason(error)
+        if isinstance(reason, UnevenBatchError):
+            self._batches.part(rows, reason.parts)
+            return False
         short = _is_short(error)
         if short and count_rows(rows) > 1:
             failed = self._batches.elements(rows)
@@ -163,7 +168,7 @@ def _narrowed(
             try:
                 again(half)
             except Exception as found:  # noqa: BLE001 - raised by the caller
-                if _is_short(found):
+                if _is_short(found) or isinstance(found, UnevenBatchError):
                     return error
                 rows, error = half, found
                 break

@@ -23,7 +23,7 @@ from sklearn_torch_bridge._run._autocast import PRECISIONS, autocast_for
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._second_look import SecondLook
 from sklearn_torch_bridge._run._threads import Threads
-from sklearn_torch_bridge._types import Indices, Inputs
+from sklearn_torch_bridge._types import Indices, Inputs, UnevenBatchError
 
 __all__ = ["PaddingTrial"]
 
@@ -53,7 +53,7 @@ class PaddingTrial:
         """
         if feed.padded_by is None or feed.even or len(feed) == 1:
             return False
-        sizes = feed.sizes
+        rows, sizes = _rows_of_one_group(feed)
         if sizes is not None and sizes.min() == sizes.max():
             if feed.lengths_are_exact:
                 return False
@@ -64,11 +64,13 @@ class PaddingTrial:
             # A leak may show only in short rows, or beside much longer ones.
             trial = (model, () if sizes is None else _extent(sizes))
             if not known.get(model) and trial not in known:
-                changes = self._run(feed, _some_rows(len(feed), sizes))
+                changes = self._run(feed, rows[_some_rows(len(rows), sizes)])
                 if len(known) > _MOST_KNOWN:
                     known.clear()
                 known[trial] = known[model] = changes
             return known[model] or known[trial]
+        except UnevenBatchError:  # they share no batch
+            return False
         except Exception:  # noqa: BLE001 - the run will meet it, and name the row
             return True
 
@@ -158,6 +160,16 @@ class _Same:
     def __eq__(self, other: object) -> bool:
         value = self._get()
         return isinstance(other, _Same) and value is not None and value is other._get()
+
+
+def _rows_of_one_group(feed: Feed) -> tuple[Indices, NDArray[np.int64] | None]:
+    """Return rows that may share a batch, and their sizes: those that differ most."""
+    sizes = feed.sizes
+    if feed.groups is None or sizes is None:
+        return np.arange(len(feed)), sizes
+    groups = [np.flatnonzero(feed.groups == one) for one in np.unique(feed.groups)]
+    rows = max(groups, key=lambda own: np.ptp(sizes[own]))
+    return rows, sizes[rows]
 
 
 def _extent(sizes: NDArray[np.int64]) -> tuple[int, int]:

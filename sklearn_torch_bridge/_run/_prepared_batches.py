@@ -4,16 +4,35 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from sklearn_torch_bridge._errors import ForwardError
-from sklearn_torch_bridge._row_numbers import describe_rows
+from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
 from sklearn_torch_bridge._rows import Feed, FeedError
 from sklearn_torch_bridge._run._failed_batches import is_out_of_memory
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
-from sklearn_torch_bridge._types import Inputs, Rows
+from sklearn_torch_bridge._types import Inputs, Rows, UnevenBatchError
 
-__all__ = ["Prepare", "PreparedBatches"]
+__all__ = ["Prepare", "PreparedBatches", "batches_of", "first_inputs"]
 
 Prepare = Callable[[], Inputs]
+
+
+def batches_of(
+    feed: Feed, batch_size: int, most: int | None = None, *, even: bool
+) -> Batches:
+    """Cut the rows of a feed into batches; with `even` each of rows of one length."""
+    lengths, groups = feed.lengths, feed.groups
+    return Batches(len(feed), batch_size, lengths, most, even=even, groups=groups)
+
+
+def first_inputs(feed: Feed) -> tuple[Inputs, int]:
+    """Prepare as many of all rows as may share a batch, and count them."""
+    batches = batches_of(feed, len(feed), even=feed.even)
+    while True:
+        rows = next(batches)
+        try:
+            return feed.batch(rows), count_rows(rows)
+        except UnevenBatchError as error:
+            batches.part(rows, error.parts)
 
 
 class PreparedBatches:
@@ -44,7 +63,7 @@ class PreparedBatches:
         """Prepare one batch; a `FeedError`, or a note, tells which rows failed."""
         try:
             return self._feed.batch(rows)
-        except FeedError:
+        except (FeedError, UnevenBatchError):
             raise
         except Exception as error:
             named = describe_rows(self._caller_rows(rows))

@@ -1,6 +1,7 @@
 """Order rows, cut them into batches."""
 
 import threading
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -12,16 +13,24 @@ from sklearn_torch_bridge._types import Indices, Rows
 __all__ = ["Batches", "cut", "evenly", "longest_first"]
 
 
-def longest_first(lengths: NDArray[np.int64]) -> Indices:
-    """Order rows by falling length, equal ones as they came.
+def longest_first(
+    lengths: NDArray[np.int64], groups: NDArray[np.intp] | None = None
+) -> Indices:
+    """Order rows by falling length, equal ones as they came; `groups` stay together.
 
     Rows of like length share a batch and need little padding; the longest come first
     so that too large a batch shows at once.
 
     >>> longest_first(np.array([2, 9, 2, 4]))
     array([1, 3, 0, 2])
+    >>> longest_first(np.array([2, 9, 2, 4]), np.array([1, 0, 0, 1]))
+    array([1, 2, 3, 0])
     """
-    return np.argsort(-lengths, kind="stable")
+    if groups is None:
+        return np.argsort(-lengths, kind="stable")
+    longest = np.zeros(int(groups.max(initial=0)) + 1, np.int64)
+    np.maximum.at(longest, groups, lengths)
+    return np.lexsort((-lengths, groups, -longest[groups]))
 
 
 def evenly(n_rows: int, n_places: int) -> Indices:
@@ -37,8 +46,9 @@ class Batches:
     """Rows cut into batches of at most `batch_size`: as they come, or by length.
 
     A batch also has at most `most` padded elements (rows times the longest length), if
-    it has more than one row; with `even` its rows are all of one length. What failed
-    can be taken back: `halve` makes all later batches smaller, `split` only this one.
+    it has more than one row; with `even` its rows are all of one length, and with
+    `groups`, one number a row, all of one group. What failed can be taken back: `halve`
+    makes all later batches smaller, `split` and `part` only this one.
     Several threads may iterate over one object.
 
     >>> [rows.tolist() for rows in Batches(3, 2, np.array([1, 3, 2]))]
@@ -55,13 +65,17 @@ class Batches:
         most: int | None = None,
         *,
         even: bool = False,
+        groups: NDArray[np.intp] | None = None,
     ) -> None:
         self.most = most
         self._batch_size = batch_size
         self._lengths = lengths
         self._even = even and lengths is not None
+        self._groups = groups
         self._lock = threading.Lock()
-        rows = slice(0, n_rows) if lengths is None else longest_first(lengths)
+        rows: Rows = slice(0, n_rows)
+        if lengths is not None:
+            rows = longest_first(lengths, groups)
         self._left: list[Rows] = [rows] if n_rows else []
 
     def __iter__(self) -> Self:
@@ -124,6 +138,11 @@ class Batches:
         self.put_back(*cut(rows, middle))
         return True
 
+    def part(self, rows: Rows, parts: Sequence[Indices]) -> None:
+        """Take a batch back in `parts`, by positions in it, which share none."""
+        places = as_indices(rows)
+        self.put_back(*(places[part] for part in parts))
+
     def apart(self, n_rows: int) -> list[int]:
         """Have rows from all over what is left drawn next, each by itself.
 
@@ -158,8 +177,12 @@ class Batches:
 
     def _size(self, rows: Indices) -> int:
         """Return how many of the first rows, which are by length, make a batch."""
-        assert self._lengths is not None  # noqa: S101 - else rows are a slice
         size = min(self._batch_size, len(rows))
+        if self._lengths is None:  # put back as parts of a batch
+            return size if self.most is None else min(size, self.most)
+        if self._groups is not None:
+            groups = self._groups[rows[:size]]
+            size = int(np.count_nonzero(groups == groups[0]))
         lengths = self._lengths[rows[:size]]
         if self.most is not None:
             size = max(1, min(size, self.most // max(1, int(lengths[0]))))

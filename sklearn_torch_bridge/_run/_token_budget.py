@@ -24,8 +24,8 @@ def batch_limits(
     """Return the most rows of a batch, and the most padded elements."""
     if batch_size != "auto":
         return batch_size, None
+    if feed.row_size is not None:
+        return max(1, min(_MOST_ROWS, _VALUES // max(1, feed.row_size))), None
     if feed.lengths is not None:
         return _MOST_ROWS, _TOKENS.get(device.type, _TOKENS_ELSEWHERE)
-    if feed.row_size is None:
-        return USUAL_ROWS, None
-    return max(1, min(_MOST_ROWS, _VALUES // max(1, feed.row_size))), None
+    return USUAL_ROWS, None

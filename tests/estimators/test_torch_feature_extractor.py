@@ -223,9 +223,7 @@ def test_weights_returned_by_a_model_are_not_shared():
 @pytest.mark.parametrize(
     ("X", "error", "words"),
     [
-        pytest.param(
-            [[1.0, 2.0], [3.0]], ValueError, "0 has 2 and row 1 has 1", id="ragged"
-        ),
+        pytest.param([[1.0, 2.0], [[3.0]]], ValueError, "row 1 has shape", id="ragged"),
         pytest.param(
             [1.0, 2.0], ValueError, "Expected 2D array, got 1D array", id="1-D"
         ),
@@ -246,9 +244,9 @@ def test_weights_returned_by_a_model_are_not_shared():
             torch.ones(1, 4).to_sparse(), ConversionError, "dense tensor", id="sparse"
         ),
         pytest.param(
-            [torch.ones(2, 3), torch.ones(2, 4)],
+            [torch.ones(2, 3), torch.ones(4)],
             ValueError,
-            r"row 1 has shape \(2, 4\), and another \(2, 3\)",
+            r"row 1 has shape \(4,\), and another \(2, 3\)",
             id="uneven",
         ),
         pytest.param([torch.ones(2), None], TypeError, "row 1 is missing", id="mixed"),

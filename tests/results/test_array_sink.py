@@ -83,7 +83,9 @@ def test_batches_like_the_first_and_unlike_it_are_written_right(make):
 def test_rows_of_another_width_are_refused():
     sink = ArraySink(2, np.dtype("f4"))
     sink.write(rows(0), [torch.zeros(1, 3)])
-    with pytest.raises(ValueError, match=r"shape \(1, 3\) to fill .* got \(1, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"\(3,\) as those .* row 1 of `X` .* got \(1, 4\)"
+    ):
         sink.write(rows(1), [torch.ones(1, 4)])
 
 

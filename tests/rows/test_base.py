@@ -83,14 +83,22 @@ def test_a_batch_holds_the_chosen_rows(which, cut):
     assert batch[:, 0].tolist() == which[rows]
 
 
-def test_a_row_that_fails_has_its_number_in_the_subset():
-    class Failing:
-        row_size = 1
+def test_rows_of_a_subset_keep_their_order_and_their_groups():
+    feed = ArrayFeed(X, torch.float64)
+    feed.lengths, feed.groups, feed.even = np.arange(12), np.arange(12) % 2, True
+    part = SubsetFeed(feed, np.array([3, 4, 5, 6]))
+    assert (part.lengths.tolist(), part.groups.tolist()) == ([3, 4, 5, 6], [1, 0] * 2)
+    assert part.even
+    (batch,) = part.batch(np.array([0, 2, 1, 3])).args
+    assert batch[:, 0].tolist() == [3, 5, 4, 6]
 
+
+def test_a_row_that_fails_has_its_number_in_the_subset():
+    class Failing(ArrayFeed):
         def batch(self, rows):
             raise FeedError(np.array([7]), ValueError)
 
     with pytest.raises(FeedError) as caught:
-        SubsetFeed(Failing(), np.array([2, 5, 7])).batch(slice(0, 3))
+        SubsetFeed(Failing(X, torch.float64), np.array([2, 5, 7])).batch(slice(0, 3))
     assert caught.value.rows.tolist() == [2]
     assert str(caught.value.for_rows(np.array([40]))) == "row 40"

@@ -141,8 +141,13 @@ def test_a_row_of_columns_that_is_not_finite(columns):
             r"one length, got \{'x': 2, 'y': 3\}",
         ),
         ({"x": np.ones((2, 3)), "z": np.ones(2)}, ValueError, "has the column 'z'"),
-        ({"x": [[1.0], [2.0, 3.0]]}, ValueError, "column 'x' of `X` cannot"),
-        ({"x": [torch.ones(1), torch.ones(2)]}, ValueError, "column 'x' of `X` cannot"),
+        (
+            {"x": [[1.0], [[2.0, 3.0]]]},
+            TypeError,
+            r"row 1 of column 'x' has shape \(1, 2\)",
+        ),
+        ({"x": [torch.ones(1), None]}, TypeError, "row 1 of column 'x' is missing"),
+        ({"x": [torch.ones(1), torch.ones(0)]}, TypeError, r"'x' has shape \(0,\)"),
         (
             {"x": np.ma.masked_array(np.ones(2), [True, False])},
             ValueError,
@@ -150,8 +155,8 @@ def test_a_row_of_columns_that_is_not_finite(columns):
         ),
     ],
     ids=[
-        *("none", "key", "texts", "number", "lengths", "unknown", "ragged"),
-        *("ragged tensors", "masked"),
+        *("none", "key", "texts", "number", "lengths", "unknown", "axes"),
+        *("missing", "empty", "masked"),
     ],
 )
 def test_columns_that_cannot_be_used_are_named(X, error, match):

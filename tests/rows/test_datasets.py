@@ -157,12 +157,12 @@ def test_a_tokenizer_takes_the_texts_of_items_with_targets(minilm, tokenizer, te
     )
 
 
-def test_items_of_different_shapes_are_told():
+def test_items_of_different_shapes_have_no_one_width():
     class Odd(Pictures):
         def __getitem__(self, row):
             return torch.ones(1 + row)
 
-    with pytest.raises(ForwardError, match=r"one shape, got \(1,\), \(2,\)"):
+    with pytest.raises(ValueError, match=r"of row 1 of `X` have another: got \(1, 2"):
         TorchFeatureExtractor(nn.Identity()).transform(Odd(2))
 
 

@@ -70,5 +70,5 @@ def test_what_no_array_holds_is_foreign(value, foreign):
 
 def test_numbers_before_pictures_are_no_picture(model):
     rows = [[1.0, 2], np.ones((3, 3, 3)), np.ones((4, 5, 3))]
-    with pytest.raises(ValueError, match="rows of one length"):
+    with pytest.raises(ValueError, match=r"row 0 has shape \(2,\), and another"):
         TorchFeatureExtractor(model).transform(rows)

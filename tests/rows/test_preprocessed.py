@@ -9,7 +9,9 @@ from sklearn_torch_bridge import (
     ForwardError,
     TorchFeatureExtractor,
 )
+from sklearn_torch_bridge._rows._base import FeedError
 from sklearn_torch_bridge._rows._preprocessed import RowFeed
+from sklearn_torch_bridge._types import UnevenBatchError
 
 
 def rows(*numbers):
@@ -41,6 +43,35 @@ def test_preprocess_gets_a_list_of_the_rows_asked_for():
 
     RowFeed(["a", "b", "c"], preprocess, torch.float32).batch(rows(2, 0))
     assert received == [["c", "a"]]
+
+
+def stacked(given):
+    return torch.stack([torch.as_tensor(row) for row in given])
+
+
+def test_rows_that_come_in_several_shapes_are_parted():
+    X = [np.ones(2), np.ones(3), np.ones(2), np.ones(3)]
+    feed = RowFeed(X, stacked, torch.float32)
+    with pytest.raises(UnevenBatchError) as caught:
+        feed.batch(rows(1, 2, 3))
+    assert [part.tolist() for part in caught.value.parts] == [[0, 2], [1]]
+    shapes = TorchFeatureExtractor(Sizes(), preprocess=stacked).transform(X)
+    assert shapes.tolist() == [[2], [3], [2], [3]]
+
+
+def test_rows_of_one_shape_that_fail_together_fail():
+    def preprocess(given):
+        if len(given) > 1:
+            raise RuntimeError
+        return stacked(given)
+
+    with pytest.raises(FeedError):
+        RowFeed(np.ones((2, 3)), preprocess, torch.float32).batch(rows(0, 1))
+
+
+class Sizes(nn.Module):
+    def forward(self, x):
+        return torch.full((len(x), 1), float(x.shape[1]))
 
 
 def test_preprocess_may_write_to_its_rows():

@@ -1,4 +1,4 @@
-"""Arrays that differ in length: one dtype for all, padded under a mask."""
+"""Arrays that differ in shape: one dtype for all, padded under a mask."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ from tests.tiny_models import Counting, Tally
     [
         ([np.ones(2), None, np.ones(3)], TypeError, "row 1 is missing"),
         ([np.ones(2), "a", np.ones(3)], TypeError, "row 1 is a str"),
-        ([np.ones((2, 3)), np.ones((3, 4))], ValueError, r"row 1 has shape \(3, 4\)"),
+        ([np.ones((2, 3)), np.ones(4)], ValueError, r"row 1 has shape \(4,\)"),
+        ([np.ones((2, 3)), np.ones((2, 0))], ValueError, r"row 1 has shape \(2, 0\)"),
+        ([[[1], [2]], [[1, 2], [3]], [[4]]], TypeError, "row 1 is a list"),
         ([np.ones(2), np.ones(0)], ValueError, r"row 1 has shape \(0,\)"),
         ([np.ones(2), np.ones(())], ValueError, r"row 1 has shape \(\)"),
         ([np.ones(2), np.array([np.nan])], ValueError, "row 1 has NaN or infinity"),
@@ -35,7 +37,8 @@ from tests.tiny_models import Counting, Tally
         ([np.ones(2), np.array(["a"])], ValueError, "row 1 is of dtype <U1"),
     ],
     ids=[
-        *("missing", "text", "other width", "empty", "number", "NaN", "infinity"),
+        *("missing", "text", "other axes", "no width", "uneven lists", "empty"),
+        *("number", "NaN", "infinity"),
         *("complex", "complex tensor", "str"),
     ],
 )

@@ -65,6 +65,39 @@ def test_even_batches_hold_rows_of_one_length(lengths, size, most):
 
 
 @given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3)), max_size=40),
+    st.integers(1, 50),
+    st.booleans(),
+)
+def test_rows_of_several_groups_share_no_batch(rows, size, even):
+    lengths = np.array([length for length, _ in rows], np.int64)
+    groups = np.array([group for _, group in rows], np.intp)
+    batches = list(Batches(len(rows), size, lengths, even=even, groups=groups))
+    assert sorted(np.concatenate([[], *batches])) == list(range(len(rows)))
+    for batch in batches:
+        assert len({*groups[batch]}) == 1
+        assert lengths[batch].tolist() == sorted(lengths[batch], reverse=True)
+        assert not even or len({*lengths[batch]}) == 1
+    longest = [lengths[batch].max() for batch in batches]
+    assert longest[:1] == [lengths.max()] if rows else not batches
+    full = [batch for batch in batches if len(batch) == size]
+    assert even or len(batches) - len(full) <= 4
+
+
+@pytest.mark.parametrize("lengths", [None, np.arange(5)], ids=["array", "lengths"])
+def test_a_batch_comes_again_in_parts(lengths):
+    batches = Batches(5, 4, lengths)
+    rows = as_indices(next(batches))
+    batches.part(rows, [np.array([0, 3]), np.array([1, 2])])
+    assert next(batches).tolist() == rows[[0, 3]].tolist()
+    assert next(batches).tolist() == rows[[1, 2]].tolist()
+    assert count_rows(next(batches)) == 1
+    batches.most = 1
+    batches.put_back(np.arange(2, 4))
+    assert [count_rows(rows) for rows in batches] == [1, 1]
+
+
+@given(
     st.lists(st.integers(1, 9), min_size=1, max_size=40),
     st.integers(1, 50),
     st.sets(st.integers(0, 39), max_size=3),
