@@ -69,6 +69,11 @@ class Extraction:
         requests = [other.plan.request for other in others]
         return Extraction(Plan(self.plan.request, requests), self._rows)
 
+    def distinct_rows(self) -> frozenset[bytes]:
+        """Return what tells these rows from others, whatever their order."""
+        contents = content_digests(self._rows.values)
+        return frozenset(contents[row] for row in self._rows.which_may_run())
+
     @property
     def n_samples(self) -> int:
         """The number of rows of `X`."""

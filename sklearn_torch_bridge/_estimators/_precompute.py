@@ -1,24 +1,19 @@
 """Fill the cache for all that a pipeline or a search will ask for, in one pass."""
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, get_tags
 
 from sklearn_torch_bridge._estimators._extraction import Extraction, plan_extraction
-from sklearn_torch_bridge._estimators._torch_feature_extractor import (
-    TorchFeatureExtractor,
+from sklearn_torch_bridge._estimators._found_extractors import (
+    Finder,
+    Found,
+    settings_of,
 )
 
 __all__ = ["Precomputed", "precompute"]
-
-_INNER = ("estimator", "base_estimator", "regressor", "classifier", "transformer")
-
-Found = Iterator[tuple[TorchFeatureExtractor, Any]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def precompute(estimator: BaseEstimator, X: Any, *, verbose: int = 0) -> Precomp
     ...     _ = search.fit(X, y)
     Precomputed(n_settings=2, n_passes=1, n_run=10, n_known=0)
     """
-    groups = _grouped(_find(estimator, X, behind=None))
+    groups = _grouped(Finder().find(estimator, X))
     if not groups:
         msg = (
             "`estimator` must be or contain a TorchFeatureExtractor, got "
@@ -107,129 +102,35 @@ def precompute(estimator: BaseEstimator, X: Any, *, verbose: int = 0) -> Precomp
     return Precomputed(sum(map(len, groups)), len(groups), n_run, n_known)
 
 
-def _grouped(found: Found) -> list[list[Extraction]]:
+def _grouped(found: Iterable[Found]) -> list[list[Extraction]]:
     """Return different settings, those together that one forward pass can serve."""
-    groups: dict[tuple[Any, ...], dict[bytes, Extraction]] = {}
-    alike = {(id(X), _asked_of(extractor)): (extractor, X) for extractor, X in found}
-    for extractor, X in alike.values():
-        if extractor.cache is None:
+    groups: dict[tuple[Any, ...], dict[int, dict[bytes, Extraction]]] = {}
+    alike = {(id(one.X), settings_of(one.extractor)): one for one in found}
+    for one in alike.values():
+        if one.extractor.cache is None:
             msg = (
                 "every TorchFeatureExtractor needs a `cache` for `precompute`, which "
                 "fills it; give one a path, such as cache='embeddings.db'."
             )
             raise ValueError(msg)
-        extraction = plan_extraction(clone(extractor), X, reset=True)
-        key = (id(X), *extraction.plan.shared_settings())
-        groups.setdefault(key, {})[extraction.plan.setting()] = extraction
-    return [list(settings.values()) for settings in groups.values()]
-
-
-def _asked_of(extractor: TorchFeatureExtractor) -> tuple[Any, ...]:
-    """Return a quick key of the parameters: a fingerprint has to read all weights."""
-    return tuple(
-        repr(value) if isinstance(value, (str, int, float, list, tuple)) else id(value)
-        for _, value in sorted(extractor.get_params(deep=False).items())
-    )
-
-
-def _find(estimator: Any, X: Any, *, behind: str | None) -> Found:
-    """Yield every extractor inside `estimator` with the rows that it will get."""
-    from sklearn.compose import ColumnTransformer  # slow: it brings linear models
-
-    if isinstance(estimator, TorchFeatureExtractor):
-        if behind is not None:
-            msg = (
-                f"a TorchFeatureExtractor stands behind {behind}, which must be "
-                "fitted first: its rows are not known before. Put the extractor "
-                "first, or call `precompute` on it with the rows that it will get."
-            )
-            raise ValueError(msg)
-        yield estimator, X
-    elif isinstance(estimator, Pipeline):
-        yield from _find_in_pipeline(estimator, X, behind)
-    elif isinstance(estimator, ColumnTransformer):
-        for name, part, columns in estimator.transformers:
-            if _has_extractor(part):
-                yield from _find(part, _columns(X, columns, name), behind=behind)
-    elif hasattr(estimator, "param_grid") or hasattr(estimator, "param_distributions"):
-        for setting in _settings_of(estimator):
-            candidate = clone(estimator.estimator).set_params(**setting)
-            yield from _find(candidate, X, behind=behind)
-    else:
-        for part in _parts(estimator):
-            yield from _find(part, X, behind=behind)
-
-
-def _find_in_pipeline(pipeline: Pipeline, X: Any, behind: str | None) -> Found:
-    rows = X
-    steps = [step for step in pipeline.steps if step[1] not in (None, "passthrough")]
-    for place, (name, step) in enumerate(steps):
-        yield from _find(step, rows, behind=behind)
-        later = any(_has_extractor(other) for _, other in steps[place + 1 :])
-        if not later or behind is not None:
-            continue
-        if get_tags(step).requires_fit:
-            behind = f"the step {name!r}"
-        else:
-            rows = clone(step).fit_transform(rows)
-
-
-def _has_extractor(estimator: Any) -> bool:
-    from sklearn.compose import ColumnTransformer
-
-    if isinstance(estimator, TorchFeatureExtractor):
-        return True
-    if isinstance(estimator, ColumnTransformer):
-        return any(_has_extractor(part) for _, part, _ in estimator.transformers)
-    return any(_has_extractor(part) for part in _parts(estimator))
-
-
-def _parts(estimator: Any) -> list[Any]:
-    """List the estimators right inside another that get its rows."""
-    if not isinstance(estimator, BaseEstimator):
-        return []
-    named = [
-        *getattr(estimator, "steps", ()),
-        *getattr(estimator, "transformer_list", ()),
-        *(getattr(estimator, "estimators", None) or ()),
+        extraction = plan_extraction(clone(one.extractor), one.X, reset=True)
+        of_rows = groups.setdefault(extraction.plan.shared_settings(), {})
+        of_rows.setdefault(id(one.X), {})[extraction.plan.setting()] = extraction
+    return [
+        list(settings.values())
+        for of_rows in groups.values()
+        for settings in _of_equal_rows(list(of_rows.values()))
     ]
-    parts = [part[1] if isinstance(part, tuple) else part for part in named]
-    parts += [getattr(estimator, name, None) for name in _INNER]
-    return [part for part in parts if isinstance(part, BaseEstimator)]
 
 
-def _columns(X: Any, columns: Any, name: str) -> Any:
-    """Return the columns of a ColumnTransformer's part, as it selects them."""
-    chosen = columns(X) if callable(columns) else columns
-    try:
-        return _safe_indexing(X, chosen, axis=1)
-    except (KeyError, ValueError, IndexError) as error:
-        msg = f"`X` must have the columns {chosen!r} that {name!r} takes."
-        raise ValueError(msg) from error
-
-
-def _settings_of(search: Any) -> Any:
-    """List the settings that a search will try."""
-    from sklearn.model_selection import ParameterGrid, ParameterSampler
-
-    if hasattr(search, "param_grid"):
-        return ParameterGrid(search.param_grid)
-    given, chance = search.param_distributions, search.random_state
-    if chance is None:
-        spaces = [given] if isinstance(given, Mapping) else given
-        if any(hasattr(v, "rvs") for space in spaces for v in space.values()):
-            msg = (
-                "a search over distributions has no finite list of settings: give it "
-                "a `random_state`, or lists."
-            )
-            raise ValueError(msg)
-        return ParameterGrid([{k: list(v) for k, v in one.items()} for one in spaces])
-    if getattr(search, "n_iter", None) is None:
-        msg = (
-            f"the settings that {type(search).__name__} will try cannot be listed: "
-            "call `precompute` on its extractors."
-        )
-        raise ValueError(msg)
-    # A copy: a generator that was given must not be drawn from here.
-    chance = copy.deepcopy(chance)
-    return ParameterSampler(given, search.n_iter, random_state=chance)
+def _of_equal_rows(
+    groups: list[dict[bytes, Extraction]],
+) -> list[dict[bytes, Extraction]]:
+    """Join groups whose rows are equal, in whatever objects and order they came."""
+    if len(groups) == 1:
+        return groups
+    joined: dict[frozenset[bytes], dict[bytes, Extraction]] = {}
+    for group in groups:
+        rows = next(iter(group.values())).distinct_rows()
+        joined.setdefault(rows, {}).update(group)
+    return list(joined.values())

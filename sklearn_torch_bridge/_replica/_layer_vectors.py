@@ -21,6 +21,7 @@ from sklearn_torch_bridge.pooling import POOLINGS
 __all__ = ["ReadError", "Reader", "Reading"]
 
 _TWO_AXES = 2
+_FIRST_OF_TWO = (0, _TWO_AXES)  # the first reading, and its number of axes
 _AS_IT_IS = -1  # no axis is the rows', and a callable of the caller's makes vectors
 
 
@@ -101,6 +102,8 @@ class Reader:
             and self._looking is None
         ):
             self._found[0] = value
+            if self._n_rows > 1:
+                self._axes[_FIRST_OF_TWO] = 0
             return
         for index in self._of_layer[layer]:
             try:
@@ -157,6 +160,8 @@ class Reader:
         axis = plain_axis(shape, n_rows)
         if axis is None:
             axis = self._axes.get((index, hidden.ndim))
+        elif n_rows > 1:
+            self._axes[index, hidden.ndim] = axis
         if axis is None and n_rows == 1:
             axis = self._of_single_rows.get(_place(reading, hidden))
         if axis is None and reading.has_own_pool and n_rows not in shape:

@@ -44,7 +44,7 @@ def expected_of(n):
 def test_a_dataset_is_read_an_item_at_a_time(num_workers):
     dataset = Pictures(7)
     extractor = TorchFeatureExtractor(
-        nn.Identity(), batch_size=3, num_workers=num_workers
+        nn.Identity(), batch_size=4, num_workers=num_workers
     )
     np.testing.assert_array_equal(extractor.transform(dataset), expected_of(7))
     assert sorted(dataset.read) == [0, *range(7)]  # the first is looked at

@@ -177,7 +177,7 @@ def test_layers_of_torchs_encoder_are_read_from_ragged_rows(rng, layer, cache):
 def test_rows_are_not_padded_for_a_model_without_a_mask(rng):
     """A convolution would see the zeros beside the last real step."""
     torch.manual_seed(0)
-    conv = nn.Conv1d(1, 3, 3, padding=1)
+    conv = nn.Conv1d(1, 5, 3, padding=1)
     counting = Counting(nn.Sequential(nn.Unflatten(1, (1, -1)), conv))
     waves = [rng.normal(size=length) for length in (9, 4, 9, 30, 4, 9)]
     Z = TorchFeatureExtractor(counting, pooling="gap").transform(waves)
