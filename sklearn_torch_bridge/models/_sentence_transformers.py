@@ -91,7 +91,7 @@ def wrap_sentence_transformer(module: Any) -> LoadedModel:
         output="sentence_embedding",
         pooling="auto" if longest is None else partial(_truncate, longest),
         layer_pooling=_layer_pooling(module),
-        lengths=partial(_count_tokens, module),
+        lengths=partial(_lengths, module),
     )
 
 
@@ -120,12 +120,26 @@ def _tokenize(module: Any, rows: Sequence[Any]) -> Inputs:
     return Inputs(args=(features,), mask=features.get("attention_mask"))
 
 
+def _lengths(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Count tokens up to the maximum of the model, to sort by; or else letters.
+
+    Some modules have a tokenizer that is called in another way, one of several, or
+    none: whatever they have, an order that is not the best costs only time.
+    """
+    try:
+        return _count_tokens(module, texts)
+    except Exception:  # noqa: BLE001 - a text that no tokenizer takes is named by the run
+        return np.array([len(text) for text in texts], np.int64)
+
+
 def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Count tokens up to the maximum of the model, to sort by."""
-    longest = module.max_seq_length or sys.maxsize
     counts: list[int] = []
     with lock_of(module):
+        longest = module.max_seq_length or sys.maxsize
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = list(texts[start : start + _TEXTS_AT_ONCE])
             counts += map(len, module.tokenizer(part, verbose=False)["input_ids"])
-    return np.minimum(np.array(counts, np.int64), longest)
+    if len(counts) != len(texts):
+        msg = "a tokenizer must return the ids of each text by itself."
+        raise ValueError(msg)
+    return np.minimum(counts, longest).astype(np.int64)

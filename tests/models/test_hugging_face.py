@@ -207,3 +207,28 @@ def test_the_model_knows_what_it_reads(minilm_path):
         ["a cat on a mat", "a kitten lies on a rug", "quarterly tax returns"]
     )
     assert cos_sim(near, also_near) > cos_sim(near, far) + 0.3
+
+
+@pytest.mark.parametrize("has_tokenizer", [False, True])
+def test_an_adapter_without_a_tokenizer_takes_that_of_its_base(
+    tmp_path, monkeypatch, has_tokenizer
+):
+    """peft would put the adapter into the base; here the base is loaded alone."""
+    tokenizer = families.make_tokenizer()
+    _, name = folder_with(tmp_path, families.TEXTS["bert"][0], tokenizer)
+    base, adapter = tmp_path / "model", tmp_path / "adapter"
+    adapter.mkdir()
+    written = json.dumps({"base_model_name_or_path": str(base)})
+    (adapter / "adapter_config.json").write_text(written)
+    if has_tokenizer:
+        tokenizer.model_max_length = 4
+        tokenizer.save_pretrained(adapter)
+    load = transformers.AutoModel.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoModel,
+        "from_pretrained",
+        lambda _, **given: load(base, **given),
+    )
+    Z = TorchFeatureExtractor(f"hf:{adapter}").transform(TEXT_ROWS)
+    expected = TorchFeatureExtractor(name).transform(TEXT_ROWS)
+    assert np.allclose(Z, expected, **CLOSE) != has_tokenizer

@@ -4,8 +4,23 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from sentence_transformers.base.modules import Router
+from sentence_transformers.sentence_transformer.modules import (
+    CNN,
+    LSTM,
+    BoW,
+    Normalize,
+    Pooling,
+    StaticEmbedding,
+    WordEmbeddings,
+)
+from sentence_transformers.sentence_transformer.modules.tokenizer import (
+    WhitespaceTokenizer,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 
@@ -117,3 +132,107 @@ def test_long_texts_are_cut_where_the_sentence_transformer_cuts(sentence_transfo
     texts = ["word " * 400, "short"]
     Z = TorchFeatureExtractor(sentence_transformer).transform(texts)
     np.testing.assert_allclose(Z, sentence_transformer.encode(texts), rtol=0, atol=1e-5)
+
+
+VOCABULARY = [
+    "[PAD]",
+    *[
+        "what",
+        "a",
+        "lovely",
+        "morning",
+        "by",
+        "the",
+        "sea",
+        "train",
+        "late",
+        "again",
+        "ok",
+    ],
+]
+
+
+def engine():
+    """Return a tokenizer that is no object of transformers, and is not called."""
+    ids = {word: place for place, word in enumerate(["[UNK]", *VOCABULARY])}
+    made = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))  # noqa: S106 - no password
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    return made
+
+
+def static():
+    torch.manual_seed(0)
+    return StaticEmbedding(engine(), embedding_dim=8)
+
+
+def words():
+    weights = np.random.default_rng(0).normal(size=(len(VOCABULARY), 8))
+    tokenizer = WhitespaceTokenizer(VOCABULARY, stop_words=[])
+    return WordEmbeddings(tokenizer, weights.astype(np.float32))
+
+
+def convolution():
+    torch.manual_seed(0)
+    return CNN(8, 6)
+
+
+class Letters(nn.Module):
+    """A module of the caller's own, without a tokenizer."""
+
+    @property
+    def max_seq_length(self):
+        msg = "nobody knows"
+        raise RuntimeError(msg)
+
+    def preprocess(self, inputs, prompt=None, **kwargs):
+        del prompt, kwargs
+        return {
+            "counts": torch.tensor([[len(text), text.count("a")] for text in inputs])
+        }
+
+    def forward(self, features):
+        return {**features, "sentence_embedding": features["counts"].float()}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [static()],
+        lambda: [static(), Normalize()],
+        lambda: [BoW(vocab=VOCABULARY)],
+        lambda: [words(), Pooling(8)],
+        lambda: [words(), convolution(), Pooling(18)],
+        lambda: [words(), LSTM(8, 6), Pooling(12)],
+        lambda: [
+            Router({"query": [static()], "document": [static()]}, default_route="query")
+        ],
+        lambda: [Letters()],
+    ],
+    ids=[
+        *("static", "normalised", "bag of words", "words", "convolution", "recurrent"),
+        *("router", "own module"),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [3, "auto"])
+def test_models_with_any_tokenizer_or_none_equal_encode(make, batch_size, texts):
+    model = SentenceTransformer(modules=make(), device="cpu")
+    expected = model.encode(texts, batch_size=1)
+    Z = TorchFeatureExtractor(model, batch_size=batch_size).transform(texts)
+    np.testing.assert_allclose(Z, expected, **SAME)
+
+
+def test_a_router_of_a_transformer_and_another_equals_encode(minilm_path, texts):
+    query = StaticEmbedding(engine(), embedding_dim=384)
+    document = parts_of(minilm_path)
+    routes = Router({"query": [query], "document": document}, default_route="document")
+    model = SentenceTransformer(modules=[routes], device="cpu")
+    Z = TorchFeatureExtractor(model, batch_size=3).transform(texts)
+    np.testing.assert_allclose(Z, model.encode(texts), **PLAIN)
+
+
+def test_convolutions_over_tokens_do_not_see_padding(minilm_path, texts):
+    torch.manual_seed(0)
+    modules = [parts_of(minilm_path)[0], CNN(384, 6), Pooling(18)]
+    model = SentenceTransformer(modules=modules, device="cpu")
+    Z = TorchFeatureExtractor(model, batch_size=4).transform(texts)
+    np.testing.assert_allclose(Z, model.encode(texts, batch_size=1), **PLAIN)
