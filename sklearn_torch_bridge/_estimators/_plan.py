@@ -76,7 +76,7 @@ class Plan:
             output = loaded.output
         if pool is POOLINGS["auto"]:
             pool = POOLINGS[own] if isinstance(own, str) else own
-        return replace(reading, output=output, pool=pool)
+        return replace(reading, output=output, pool=pool, missing=loaded.missing)
 
     @cached_property
     def fingerprints(self) -> tuple[bytes, list[bytes]]:

@@ -23,16 +23,21 @@ __all__ = ["ReadError", "Reader", "Reading"]
 _TWO_AXES = 2
 _FIRST_OF_TWO = (0, _TWO_AXES)  # the first reading, and its number of axes
 _AS_IT_IS = -1  # no axis is the rows', and a callable of the caller's makes vectors
+_MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What to take of each forward pass: a layer ("" is the model's output), pooled."""
+    """What to take of each forward pass: a layer ("" is the model's output), pooled.
+
+    Weights that are `missing` in the model's files are NaN, and so is what needs them.
+    """
 
     layer: str = ""
     output: Selector = None
     pool: Pool | None = None
     needs_vector: bool = False
+    missing: tuple[str, ...] = ()
 
     @property
     def has_own_pool(self) -> bool:
@@ -77,7 +82,7 @@ class Reader:
             self._of_layer.setdefault(reading.layer, []).append(index)
         first = readings[0]
         # Every pooling that has a name returns vectors as they are.
-        is_plain = not first.has_own_pool and first.output is None
+        is_plain = first.output is None and not (first.has_own_pool or first.missing)
         self._takes_vectors = is_plain and len(readings) == 1
         self._axes: dict[tuple[int, int], int] = {}  # by reading and number of axes
         self._of_single_rows = {} if of_single_rows is None else of_single_rows
@@ -142,6 +147,8 @@ class Reader:
         reading = self._readings[index]
         hidden = select_output(value, reading.output)
         _check_tensor(hidden)
+        if reading.missing and bool(hidden.isnan().any()):
+            raise ValueError(_why_missing(reading.missing))
         if self._looking is not None:
             looks, mask, n_rows = self._looking
             looks[index] = Look(n_rows, self._lasting(hidden, hidden), mask)
@@ -244,6 +251,16 @@ def _check_tensor(value: Any) -> None:
             "Choose a tensor with `output`, or tap another `layer`."
         )
         raise TypeError(msg)
+
+
+def _why_missing(names: tuple[str, ...]) -> str:
+    shown = ", ".join(map(repr, names[:_MOST_NAMES]))
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (
+        "`model` must have all weights that the value taken depends on, but its files "
+        f"lack {shown}{more}, and it is NaN without. Complete the files, or take a "
+        "`layer` or an `output` that needs none of them."
+    )
 
 
 def _padded(nested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,7 @@
 """The files of models of the Hugging Face hub: where they are, how they are read."""
 
 import json
+import logging as python_logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ __all__ = [
     "with_bases",
 ]
 
+_ASKS_FOR_TRUST = "trust_remote_code"
+_REPORTING = ("transformers.modeling_utils", "transformers.utils.loading_report")
 _ADAPTER = "adapter_config.json"
 # Weights of other libraries, notes and pictures: no loader reads any of them.
 _NOT_READ = frozenset(
@@ -66,7 +69,11 @@ def with_bases(
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read the mapping in a JSON file; an empty one if there is none."""
-    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    try:
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    except ValueError as error:
+        msg = f"{str(path)!r}, a file of a model, must be JSON: {error}"
+        raise ValueError(msg) from error
     return found if isinstance(found, dict) else {}
 
 
@@ -89,9 +96,28 @@ def find_folder(name: str, *files: str, prefix: str) -> Path:
     raise FileNotFoundError(msg) from failed
 
 
+def _why_no_code(model: str, by_hand: str) -> str:
+    name = model.partition(":")[2]
+    return (
+        f"`model`={model!r} must need no code of its own, since a string never runs "
+        f"any, and it does. If you trust that code, load it yourself, by {by_hand}("
+        f"{name!r}, {_ASKS_FOR_TRUST}=True), and give the object as `model`, and what "
+        "prepares its rows, such as its tokenizer, as `preprocess`"
+    )
+
+
+def _is_no_report(record: python_logging.LogRecord) -> bool:
+    """Check for anything but the table of weights that transformers 5 logs."""
+    return "LOAD REPORT" not in record.getMessage()
+
+
 @contextmanager
-def loading_from_hub(model: str, *, library: str) -> Iterator[None]:
-    """Load without progress bars and pickled code; explain where nothing is found."""
+def loading_from_hub(model: str, *, library: str, by_hand: str) -> Iterator[None]:
+    """Load without progress bars and pickled code; explain where nothing is found.
+
+    What is missing in the files is ours to say, and no matter of a log. `by_hand` is
+    what loads a model with code of its own.
+    """
     transformers = import_optional("transformers", purpose="a model of the hub")
     logging = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
@@ -100,9 +126,19 @@ def loading_from_hub(model: str, *, library: str) -> Iterator[None]:
         "be a folder with a saved model, or the name of one on the Hugging Face hub "
         f"that is cached or can be reached. {library} says"
     )
+    loggers = [python_logging.getLogger(name) for name in _REPORTING]
+    for logger in loggers:
+        logger.addFilter(_is_no_report)
     try:
-        with loading(model, must=must, errors=(OSError,)):
-            yield
+        with loading(model, must=must):
+            try:
+                yield
+            except ValueError as error:
+                if _ASKS_FOR_TRUST not in str(error):
+                    raise
+                raise ValueError(_why_no_code(model, by_hand)) from error
     finally:
+        for logger in loggers:
+            logger.removeFilter(_is_no_report)
         if shown:
             logging.enable_progress_bar()

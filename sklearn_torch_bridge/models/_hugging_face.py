@@ -5,6 +5,7 @@ only the encoder is used. A model with one tower for texts and another for image
 sound (CLIP, CLAP) returns the features that both share.
 """
 
+import inspect
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sklearn_torch_bridge.models._hub_files import (
     with_bases,
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._missing_weights import loading_report
 from sklearn_torch_bridge.models._processors import media_of
 
 __all__ = ["hf_files", "hf_opens_files", "load_hf"]
@@ -41,10 +43,13 @@ def _folder(name: str) -> Path:
 
 def load_hf(name: str) -> LoadedModel:
     """Load a model without its head, and what prepares its rows; no code of the hub."""
-    transformers = import_optional("transformers", purpose=f"`model`='hf:{name}'")
+    model = f"hf:{name}"
+    transformers = import_optional("transformers", purpose=f"`model`={model!r}")
     safe = {"trust_remote_code": False}
-    with loading_from_hub(f"hf:{name}", library="transformers"):
-        module = transformers.AutoModel.from_pretrained(name, **safe)
+    told = {"library": "transformers", "by_hand": "AutoModel.from_pretrained"}
+    with loading_from_hub(model, **told), loading_report(model) as report:
+        cls = _class_of(name, transformers)
+        module = cls.from_pretrained(name, **safe)
         takes = _Takes(name)
         tokenizer = media = None
         if takes.texts:
@@ -55,9 +60,35 @@ def load_hf(name: str) -> LoadedModel:
             media = auto.from_pretrained(takes.media_of, **safe)
     if takes.towers:
         _choose_tower_by_input(module)
-    elif module.config.is_encoder_decoder:
-        module = module.get_encoder()
-    return LoadedModel(module, tokenizer, media=media and media_of(media, module))
+    else:
+        module = _encoder_of(module)
+    of_media = media and media_of(media, module)
+    missing = report.finish(module)
+    return LoadedModel(module, tokenizer, media=of_media, missing=missing)
+
+
+def _class_of(name: str, transformers: Any) -> Any:
+    """Return what loads a model: the class of an encoder if one alone was saved."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError):  # an adapter has none; of others AutoModel says why
+        return transformers.AutoModel
+    saved_by = next(iter(config.architectures or ()), "")
+    alone = saved_by if saved_by.endswith("EncoderModel") else ""
+    return getattr(transformers, alone, transformers.AutoModel)
+
+
+def _encoder_of(module: Any) -> Any:
+    """Return the encoder of a model that has one for what the whole model takes.
+
+    That of a BERT takes what its embeddings return, and is no model by itself.
+    """
+    encoder = module.get_encoder()
+    given = [*inspect.signature(encoder.forward).parameters.values()]
+    required = {one.name for one in given if one.default is one.empty}
+    takes = module.main_input_name
+    is_alone = given[:1] and given[0].name == takes and required <= {takes, "kwargs"}
+    return encoder if is_alone else module
 
 
 def hf_files(name: str) -> list[Path]:

@@ -34,6 +34,9 @@ class LoadedModel:  # numpydoc ignore=PR02
         Used for ``pooling="auto"`` if no `layer` is given, and for layers.
     lengths : callable or None, default=None
         Takes a list of texts and returns the number of tokens of each, to sort by.
+    missing : tuple of str, default=()
+        Names of weights that no file held, which the loader has set to NaN: a value
+        that depends on one of them is an error.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class LoadedModel:  # numpydoc ignore=PR02
     pooling: str | Pool = "auto"
     layer_pooling: str | Pool = "auto"
     lengths: Callable[[Sequence[str]], NDArray[np.int64]] | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def opens_files(self) -> bool:

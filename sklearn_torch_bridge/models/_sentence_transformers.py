@@ -7,6 +7,7 @@ of `SentenceTransformer.encode`.
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from sklearn_torch_bridge.models._hub_files import (
     with_bases,
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._missing_weights import loading_report
 
 __all__ = [
     "is_sentence_transformer",
@@ -43,11 +45,14 @@ def load_st(name: str) -> LoadedModel:
     """Load a model, but never code from the hub."""
     library = import_optional("sentence_transformers", purpose=f"`model`='st:{name}'")
     _check_modules(name)
-    with loading_from_hub(f"st:{name}", library="sentence-transformers"):
+    model = f"st:{name}"
+    told = {"library": "sentence-transformers", "by_hand": "SentenceTransformer"}
+    with loading_from_hub(model, **told), loading_report(model) as report:
         module = library.SentenceTransformer(
             name, device="cpu", trust_remote_code=False
         )
-    return wrap_sentence_transformer(module)
+    missing = report.finish(module)
+    return replace(wrap_sentence_transformer(module), missing=missing)
 
 
 def _check_modules(name: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
+from sklearn_torch_bridge.models._missing_weights import loading_report
 from sklearn_torch_bridge.models._safe_loading import loading
 
 __all__ = ["load_timm", "stack_images", "timm_files"]
@@ -25,13 +26,15 @@ def load_timm(name: str) -> LoadedModel:
         "be a folder with a saved model, or the name of a pretrained one that is "
         "cached or can be reached (timm.list_pretrained()). timm says"
     )
-    with loading(f"timm:{name}", must=must):
+    model = f"timm:{name}"
+    with loading(model, must=must), loading_report(model) as report:
         module = timm.create_model(full, pretrained=True, num_classes=0)
     config = timm.data.resolve_model_data_config(module)
     transform = timm.data.create_transform(**config, is_training=False)
     mode = "L" if config["input_size"][0] == 1 else "RGB"
     prepare = partial(stack_images, transform)
-    return LoadedModel(module, media=ImageRows(prepare, mode=mode))
+    media = ImageRows(prepare, mode=mode)
+    return LoadedModel(module, media=media, missing=report.finish(module))
 
 
 def stack_images(transform: Any, images: list[Any]) -> torch.Tensor:

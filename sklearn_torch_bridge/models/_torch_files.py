@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
-from sklearn_torch_bridge.models._safe_loading import weights_only
+from sklearn_torch_bridge.models._safe_loading import explained, weights_only
 
 __all__ = ["load_export", "load_torchscript", "torch_files"]
+
+_UNKNOWN_OPERATOR = "Unknown builtin op"
 
 
 def load_torchscript(path: str) -> LoadedModel:
@@ -48,13 +50,23 @@ def _load(path: str, load: Callable[[str], Any], *, prefix: str, save: str) -> A
         _check_sums(path)
         with weights_only():
             return load(path)
+    except MemoryError:
+        raise
     except Exception as error:  # of many types, for files of other formats
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = (
-            f"`model`='{prefix}:{path}' must be a file that `{save}` has written: "
-            f"{reason}"
-        )
-        raise ValueError(msg) from error
+        raise _explained(path, error, prefix=prefix, save=save) from error
+
+
+def _explained(path: str, error: Exception, *, prefix: str, save: str) -> Exception:
+    """Return an error that says what is wrong: with reading, a program, or the file."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    model = f"{prefix}:{path}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, f"`model`={model!r} cannot be read: {reason}")
+    if _UNKNOWN_OPERATOR in str(error):
+        hint = "Import the package that brings it first, or give a callable that does."
+        msg = f"`model`={model!r} needs an operator that is not there: {reason} {hint}"
+        return ValueError(msg)
+    return explained(model, f"be a file that `{save}` has written", error)
 
 
 def _check_sums(path: str) -> None:

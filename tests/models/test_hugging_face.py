@@ -141,6 +141,92 @@ def test_files_determine_what_a_model_takes(vit, image_files):
     np.testing.assert_array_equal(Z, expected)
 
 
+SMALL_T5 = {
+    "vocab_size": len(families.WORDS),
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 32,
+    "num_layers": 2,
+    "num_heads": 2,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["T5EncoderModel", "MT5EncoderModel", "UMT5EncoderModel", "LongT5EncoderModel"],
+)
+def test_an_encoder_that_was_saved_alone(name, tmp_path):
+    cls = getattr(transformers, name)
+    torch.manual_seed(0)
+    model = cls(cls.config_class(**SMALL_T5)).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer = families.make_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+
+    def prepare(text):
+        made = tokenizer(text, return_tensors="pt")
+        return {key: made[key] for key in ("input_ids", "attention_mask")}
+
+    expected = families.by_hand(model, TEXT_ROWS, prepare)
+    for prefix in ("hf", "st"):
+        Z = TorchFeatureExtractor(f"{prefix}:{tmp_path}").transform(TEXT_ROWS)
+        np.testing.assert_allclose(Z, expected, **CLOSE)
+
+
+WITH_DECODER = {
+    "longt5": transformers.LongT5Config(**SMALL_T5),
+    "umt5": transformers.UMT5Config(**SMALL_T5),
+    "switch": transformers.SwitchTransformersConfig(
+        **SMALL_T5, num_experts=2, num_sparse_encoder_layers=1
+    ),
+    "mbart": transformers.MBartConfig(**families.BOTH),
+    "marian": transformers.MarianConfig(**families.BOTH, decoder_start_token_id=0),
+    "m2m": transformers.M2M100Config(**families.BOTH),
+    "pegasus": transformers.PegasusConfig(**families.BOTH),
+}
+
+
+@pytest.mark.parametrize("family", WITH_DECODER)
+@pytest.mark.parametrize("flag", [True, False], ids=["flag", "no flag"])
+def test_the_encoder_is_taken_whatever_the_configuration_calls_it(
+    family, flag, tmp_path
+):
+    tokenizer = families.make_tokenizer()
+    model, name = folder_with(tmp_path, WITH_DECODER[family], tokenizer)
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"is_encoder_decoder": flag}))
+
+    def prepare(text):
+        made = tokenizer(text, return_tensors="pt")
+        return {key: made[key] for key in ("input_ids", "attention_mask")}
+
+    Z = TorchFeatureExtractor(name).transform(TEXT_ROWS)
+    np.testing.assert_allclose(Z, families.by_hand(model, TEXT_ROWS, prepare), **CLOSE)
+
+
+def test_an_adapter_takes_the_tokenizer_of_the_model_that_it_is_for(
+    tmp_path, monkeypatch
+):
+    config, _ = families.TEXTS["bert"]
+    _, base = folder_with(tmp_path, config, families.make_tokenizer())
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"base_model_name_or_path": base.removeprefix("hf:")}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    # peft would join the two; here the model is that without the adapter.
+    monkeypatch.setattr(
+        transformers.AutoModel,
+        "from_pretrained",
+        lambda *_, **__: transformers.BertModel.from_pretrained(tmp_path / "model"),
+    )
+    Z = TorchFeatureExtractor(f"hf:{adapter}").transform(TEXT_ROWS)
+    expected = TorchFeatureExtractor(base).transform(TEXT_ROWS)
+    np.testing.assert_array_equal(Z, expected)
+
+
 def test_the_layers_of_a_string(vit, image_files):
     table = layer_table(vit, image_files)
     assert table["layers.0"].shape == (4, 17, 16)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, ForwardError, TorchFeatureExtractor
+from sklearn_torch_bridge.models import _torch_files
 from tests.tiny_models import mlp
 
 ABOUT_SCRIPT = pytest.mark.filterwarnings(
@@ -114,3 +115,28 @@ def test_another_file_is_another_model_for_a_cache(tmp_path, rng):
         torch.jit.save(torch.jit.script(module), path)
         expected = module(torch.from_numpy(X)).detach().numpy()
         np.testing.assert_allclose(extractor.transform(X), expected, rtol=1e-5)
+
+
+@ABOUT_SCRIPT
+def test_an_operator_that_is_not_there_is_named(tmp_path):
+    class Calling(nn.Module):
+        def forward(self, x):
+            return torch.ops.of_a_package.twice(x)
+
+    library = torch.library.Library("of_a_package", "DEF")
+    library.define("twice(Tensor x) -> Tensor")
+    torch.jit.save(torch.jit.script(Calling()), tmp_path / "m.pt")
+    library._destroy()
+    with pytest.raises(ValueError, match=r"needs an operator .*of_a_package.* Import"):
+        TorchFeatureExtractor(f"torchscript:{tmp_path}/m.pt").transform(np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("prefix", ["torchscript", "export"])
+def test_a_file_that_may_not_be_read_is_no_other_file(prefix, exported, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    path = exported[0].partition(":")[2]
+    monkeypatch.setattr(_torch_files, "_check_sums", refuse)
+    with pytest.raises(OSError, match=r"cannot be read: .*Permission denied"):
+        TorchFeatureExtractor(f"{prefix}:{path}").transform(np.ones((1, 4)))
