@@ -1,4 +1,4 @@
-"""The bytes of tensors and arrays, and checksums and digests of them."""
+"""The bytes of tensors and arrays, whether they are there, and digests of them."""
 
 import ctypes
 import hashlib
@@ -10,12 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sklearn_torch_bridge._errors import ConversionError
+
 __all__ = [
     "Bytes",
     "Checksum",
     "Memory",
     "array_bytes",
+    "check_storage",
     "fresh",
+    "lacks_memory",
     "new_hash",
     "storage_bytes",
     "tensor_bytes",
@@ -34,11 +38,46 @@ new_hash = partial(hashlib.blake2b, digest_size=32)
 """Start a digest of 32 bytes, of the bytes given if any."""
 
 
+def lacks_memory(tensor: torch.Tensor) -> str | None:
+    """Return how much memory a strided tensor lacks, if any: reading it is garbage.
+
+    >>> tensor = torch.zeros(3)
+    >>> _ = tensor.untyped_storage().resize_(4)
+    >>> lacks_memory(tensor), lacks_memory(tensor[:1])
+    ('needs 12 bytes but its storage holds 4', None)
+    """
+    try:
+        held_bytes = tensor.untyped_storage().nbytes()
+    except NotImplementedError:  # devices whose tensors have no storage, as XLA's
+        return None
+    needed_bytes = int(tensor.nbytes)
+    if needed_bytes and not (tensor.is_contiguous() and tensor.storage_offset() == 0):
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        last = tensor.storage_offset() + sum((size - 1) * step for size, step in steps)
+        needed_bytes = int(last + 1) * tensor.element_size()
+    if needed_bytes <= held_bytes:
+        return None
+    return f"needs {needed_bytes} bytes but its storage holds {held_bytes}"
+
+
+def check_storage(tensor: torch.Tensor) -> None:
+    """Refuse a strided tensor whose memory was given back."""
+    if lack := lacks_memory(tensor):
+        kind, shape = type(tensor).__name__, tuple(tensor.shape)
+        msg = (
+            f"a {kind} of shape {shape} and dtype {tensor.dtype} {lack}: it was freed "
+            "or resized (an FSDP-sharded parameter, an offloaded model?). Gather or "
+            "load the values first."
+        )
+        raise ConversionError(msg)
+
+
 def tensor_bytes(tensor: torch.Tensor) -> Bytes:
     """Return the values of a strided CPU tensor in C order: a view where it is dense.
 
     Not through `Tensor.numpy`, which would lock the storage's size for good.
     """
+    check_storage(tensor)
     dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
     return _view(dense.data_ptr(), dense.nbytes, dense)
 

@@ -722,6 +722,33 @@ refuses(
     lambda: np.ma.masked_equal([1, 2], 2),
     "mask would be lost",
 )
+
+
+def broken_scipy():
+    matrix = sp.csr_array(np.float32(VALUES))
+    matrix.indices[1] = 7
+    return matrix
+
+
+refuses(
+    "container",
+    "masked array in a list",
+    lambda: [np.ones(2), np.ma.masked_equal([1, 2], 2)],
+    "row 1 of a list cannot be converted: it has masked values",
+)
+refuses(
+    "container",
+    "lists of freed tensors",
+    lambda: [[freed(0)], [freed(0)]],
+    "row 0 is a tensor whose memory was freed",
+)
+refuses(
+    "container",
+    "SciPy's CSR, invalid indices",
+    broken_scipy,
+    "has invalid indices: row 0 has the column 7, of 3",
+    error="ValueError",
+)
 refuses("container", "text", lambda: "text", "Turn text into numbers")
 refuses("container", "list of text", lambda: ["a", "b"], "holds no plain numbers")
 refuses("container", "object array", lambda: np.array([{}, {}]), "no plain numbers")

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sklearn_torch_bridge import ConversionError
 from sklearn_torch_bridge._tensor_bytes import (
     array_bytes,
+    lacks_memory,
     new_hash,
     storage_bytes,
     tensor_bytes,
@@ -146,3 +148,29 @@ def test_where_the_values_lie_does_not_count(weights):
 
 def test_nothing_has_a_sum():
     assert tensor_checksum(torch.empty(0, 3)) == tensor_checksum(torch.ones(0, 3))
+
+
+VIEWS = {"whole": lambda x: x, "turned": lambda x: x.T, "row": lambda x: x[1]}
+
+
+@pytest.mark.parametrize("read", [tensor_bytes, tensor_checksum])
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("n_bytes", [0, 4])
+def test_memory_that_was_given_back_is_not_read(read, view, n_bytes):
+    tensor = torch.ones(2, 3)
+    seen = view(tensor)
+    assert lacks_memory(seen) is None
+    tensor.untyped_storage().resize_(n_bytes)
+    with pytest.raises(ConversionError, match=f"its storage holds {n_bytes}: it was"):
+        read(seen)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x[:1], lambda x: x[:1].expand(3, 3)], ids=["a", "b"]
+)
+def test_what_is_left_of_shrunk_memory_can_be_read(view):
+    tensor = torch.ones(2, 3)
+    seen = view(tensor)
+    tensor.untyped_storage().resize_(12)
+    assert lacks_memory(seen) is None
+    assert lacks_memory(tensor[:0]) is None

@@ -4,12 +4,22 @@ Hides what kinds of tensors there are, which of them have values, how these are 
 shared, cast and joined, and how one value is selected of what a model returned.
 """
 
-from sklearn_torch_bridge._convert._array_likes import as_array, tensor_rows
+from sklearn_torch_bridge._convert._array_likes import (
+    as_array,
+    refuse_kind,
+    tensor_rows,
+)
 from sklearn_torch_bridge._convert._copy_or_share import copy_values
 from sklearn_torch_bridge._convert._dtypes import (
     held_dtype,
     is_same_float,
     result_dtype,
+)
+from sklearn_torch_bridge._convert._hidden_values import (
+    check_there,
+    deep_fault,
+    hidden_fault,
+    iter_faults,
 )
 from sklearn_torch_bridge._convert._join_rows import stack, write_rows
 from sklearn_torch_bridge._convert._select_output import (
@@ -17,24 +27,29 @@ from sklearn_torch_bridge._convert._select_output import (
     iter_fields,
     select_output,
 )
+from sklearn_torch_bridge._convert._sparse_indices import check_indices
 from sklearn_torch_bridge._convert._to_numpy import output_or_rows, to_numpy
 from sklearn_torch_bridge._convert._to_tensor import to_tensor
 from sklearn_torch_bridge._convert._unwrap_or_refuse import (
     TENSOR_TYPES,
-    check_storage,
     unwrap,
 )
 
 __all__ = [
     "TENSOR_TYPES",
     "as_array",
-    "check_storage",
+    "check_indices",
+    "check_there",
     "copy_values",
+    "deep_fault",
     "held_dtype",
+    "hidden_fault",
     "is_container",
     "is_same_float",
+    "iter_faults",
     "iter_fields",
     "output_or_rows",
+    "refuse_kind",
     "result_dtype",
     "select_output",
     "stack",

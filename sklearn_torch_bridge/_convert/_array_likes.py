@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._convert._checked_cast import cast
 from sklearn_torch_bridge._convert._copy_or_share import refuse_sharing
 from sklearn_torch_bridge._convert._dtypes import array_dtype
+from sklearn_torch_bridge._convert._hidden_values import check_there
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._types import NUMERIC_KINDS
 
@@ -38,6 +39,7 @@ _DLPACK_CPU = 1
 def as_array(obj: Any) -> NDArray[Any]:
     """Return an array-like as an array, without a copy where it has one."""
     refuse_kind(obj)
+    check_there(obj)
     if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
         # Never for a torch tensor, whose lazy bits and wrappers it does not see.
         if obj.__dlpack_device__()[0] == _DLPACK_CPU:
@@ -45,12 +47,14 @@ def as_array(obj: Any) -> NDArray[Any]:
         msg = f"a {type(obj).__name__} is not on the CPU. Copy it there first."
         raise ConversionError(msg)
     try:
-        return np.asarray(obj)
+        array = np.asanyarray(obj)
     except ValueError as error:
         raise ValueError(_ragged(obj, error)) from error
     except (TypeError, RuntimeError) as error:
         msg = f"a {type(obj).__name__} has no array on the CPU: {error}"
         raise ConversionError(msg) from error
+    refuse_kind(array)  # as masked as what `obj` makes of itself
+    return np.asarray(array)
 
 
 def tensor_rows(obj: Any) -> list[Any] | None:
@@ -81,7 +85,9 @@ def recast_array(
 
 def refuse_kind(obj: Any) -> None:
     """Refuse what NumPy would wrap, stack or misread; the error says what to call."""
-    for base in type(obj).__mro__:
+    for base in type(obj).__mro__ if type(obj) is not np.ndarray else ():
+        if base is np.ma.MaskedArray and not np.ma.is_masked(obj):
+            continue
         hint = _HINTS.get(base.__name__)
         if hint and base.__module__.partition(".")[0] in _HINTED_PACKAGES:
             msg = f"a {type(obj).__name__} cannot be an array. {hint}"

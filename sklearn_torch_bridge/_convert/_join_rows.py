@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._convert._checked_cast import cast_into
 from sklearn_torch_bridge._convert._copy_or_share import SERIAL_LIMIT, fill
 from sklearn_torch_bridge._convert._dtypes import array_dtype, result_dtype
+from sklearn_torch_bridge._convert._hidden_values import deep_fault
 from sklearn_torch_bridge._convert._unwrap_or_refuse import unwrap
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._torch_private import outside_modes
@@ -24,7 +25,7 @@ _Block = torch.Tensor | NDArray[Any]
 
 def join(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
     """Stack rows of one axis or none; join batches of two along the first axis."""
-    blocks = [_block(item) for item in items]
+    blocks = _blocks(items)
     n_axes = blocks[0].ndim
     if n_axes < _BATCH_NDIM:
         return _stacked(blocks, asked)
@@ -41,7 +42,7 @@ def join(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
 
 def stack(items: Sequence[Any], asked: np.dtype[Any] | None) -> NDArray[Any]:
     """Stack rows of any number of axes."""
-    return _stacked([_block(item) for item in items], asked)
+    return _stacked(_blocks(items), asked)
 
 
 def _stacked(blocks: list[_Block], asked: np.dtype[Any] | None) -> NDArray[Any]:
@@ -92,9 +93,23 @@ def write_rows(target: NDArray[Any], rows: Rows, source: torch.Tensor) -> None:
         target[rows] = block
 
 
+def _blocks(items: Sequence[Any]) -> list[_Block]:
+    blocks: list[_Block] = []
+    for row, item in enumerate(items):
+        try:
+            blocks.append(_block(item))
+        except ConversionError as error:
+            msg = f"row {row} of a list cannot be converted: {error}"
+            raise ConversionError(msg) from error
+    return blocks
+
+
 def _block(item: Any) -> _Block:
     if isinstance(item, torch.Tensor):
         return unwrap(item)
+    if fault := deep_fault(item):
+        msg = f"it {fault}."
+        raise ConversionError(msg)
     try:
         array = np.asarray(item)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._convert._checked_cast import cast
 from sklearn_torch_bridge._convert._copy_or_share import copy_or_share, refuse_sharing
 from sklearn_torch_bridge._convert._dtypes import array_dtype, held_dtype, result_dtype
+from sklearn_torch_bridge._convert._sparse_indices import check_indices
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._torch_private import sparse_indices, sparse_values
 
@@ -51,6 +52,7 @@ def to_scipy(
         if tensor.layout not in (torch.sparse_csr, torch.sparse_csc):
             refuse_sharing(copy, f"a {tensor.layout} tensor is rebuilt, never shared")
         shared = _compressed(tensor, target, copy=False)
+        check_indices(shared)
         shared.check_format(full_check=True)
         return shared
     # Widened before duplicates are summed: 60000 + 60000 is infinite in float16.
@@ -58,6 +60,7 @@ def to_scipy(
     to_array = _from_coo if tensor.layout is torch.sparse_coo else _from_compressed
     try:
         matrix = to_array(tensor, wide)
+        check_indices(matrix)
         matrix.check_format(full_check=True)
     except ValueError as error:
         msg = f"a sparse tensor has invalid indices: {error}"
@@ -71,6 +74,7 @@ def _from_coo(tensor: torch.Tensor, wide: np.dtype[Any]) -> Any:
     values = copy_or_share(sparse_values(tensor), wide, copy=True)
     indices = _indices(tensor, sparse_indices(tensor), len(values))
     matrix = sp.coo_array((values, tuple(indices)), shape=tensor.shape)
+    check_indices(matrix)
     return matrix.tocsr()  # which sums duplicates
 
 
@@ -78,7 +82,7 @@ def _from_compressed(tensor: torch.Tensor, wide: np.dtype[Any]) -> Any:
     matrix = _compressed(tensor, wide, copy=True)
     if not isinstance(matrix, sp.bsr_array):
         return matrix
-    matrix.check_format(full_check=True)  # before SciPy follows the indices
+    check_indices(matrix)
     rows = matrix.tocsr()
     return rows.T.tocsr() if tensor.layout is torch.sparse_bsc else rows
 
@@ -108,6 +112,7 @@ def recast_scipy(matrix: Any, asked: np.dtype[Any] | None, *, copy: bool | None)
     refuse_sharing(
         copy, "a read-only view of SciPy's data would make the caller's read-only"
     )
+    check_indices(matrix)
     compressed = matrix.copy() if matrix.format == "csc" else matrix.tocsr(copy=True)
     data = compressed.data
     target = array_dtype(data.dtype, asked)

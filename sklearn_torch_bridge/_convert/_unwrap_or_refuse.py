@@ -10,13 +10,14 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from sklearn_torch_bridge._errors import ConversionError
+from sklearn_torch_bridge._tensor_bytes import check_storage
 from sklearn_torch_bridge._torch_private import (
     ignoring_subclass,
     is_functional,
     is_wrapped,
 )
 
-__all__ = ["SPARSE_LAYOUTS", "TENSOR_TYPES", "check_storage", "unwrap"]
+__all__ = ["SPARSE_LAYOUTS", "TENSOR_TYPES", "unwrap"]
 
 SPARSE_LAYOUTS = (
     *(torch.sparse_coo, torch.sparse_csr, torch.sparse_csc),
@@ -125,26 +126,6 @@ def _stack_nested(nested: torch.Tensor) -> torch.Tensor:
         )
         raise ConversionError(msg)
     return torch.stack(parts) if parts else torch.empty(0, device="cpu")
-
-
-def check_storage(tensor: torch.Tensor) -> None:
-    """Refuse a tensor whose memory was given back: reading it returns garbage."""
-    try:
-        held_bytes = tensor.untyped_storage().nbytes()
-    except NotImplementedError:  # devices whose tensors have no storage, as XLA's
-        return
-    needed_bytes = int(tensor.nbytes)
-    if needed_bytes and not (tensor.is_contiguous() and tensor.storage_offset() == 0):
-        steps = zip(tensor.shape, tensor.stride(), strict=True)
-        last = tensor.storage_offset() + sum((size - 1) * step for size, step in steps)
-        needed_bytes = int(last + 1) * tensor.element_size()
-    if needed_bytes > held_bytes:
-        msg = (
-            f"{_summary(tensor)} needs {needed_bytes} bytes but its storage holds "
-            f"{held_bytes}: it was freed or resized (an FSDP-sharded parameter, an "
-            "offloaded model?). Gather or load the values first."
-        )
-        raise ConversionError(msg)
 
 
 def _summary(tensor: torch.Tensor) -> str:

@@ -19,8 +19,11 @@ from sklearn_torch_bridge._checks import (
 )
 from sklearn_torch_bridge._convert import (
     as_array,
+    check_indices,
+    check_there,
     held_dtype,
     output_or_rows,
+    refuse_kind,
     stack,
     tensor_rows,
     to_numpy,
@@ -210,8 +213,11 @@ class TensorToArray(BridgeTransformer):
         """Convert, check and flatten `X`; learn from it where `reset`."""
         check_options(self, _CHECKS)
         value = output_or_rows(X, self.output)
-        if np.ma.is_masked(value):
-            as_array(value)  # which refuses it: scikit-learn would forget the mask
+        refuse_kind(value)
+        if not isinstance(value, list):  # of which each entry is looked at below
+            check_there(value)
+        if sp.issparse(value):
+            check_indices(value)
         rows = _rows_of(value)
         first = value if rows is None else rows[0]
         if isinstance(first, torch.Tensor) or rows is not None:
@@ -219,7 +225,8 @@ class TensorToArray(BridgeTransformer):
             row_shape = array.shape[1:]
             array = self._validated(self._flattened(array), reset=reset)
         else:
-            plain = as_array(value) if isinstance(value, (list, tuple)) else value
+            has_columns = hasattr(value, "columns") or sp.issparse(value)
+            plain = value if has_columns else as_array(value)
             checked = self._validated(plain, reset=reset, dtype="numeric")
             array = self._densified(to_numpy(checked, dtype=self.dtype, copy=self.copy))
             row_shape = array.shape[1:]

@@ -15,6 +15,7 @@ from sklearn_torch_bridge._replica._rows_in_values import (
     plain_axis,
     rows_axis,
 )
+from sklearn_torch_bridge._tensor_bytes import check_storage
 from sklearn_torch_bridge._types import Pool, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
@@ -147,6 +148,8 @@ class Reader:
         reading = self._readings[index]
         hidden = select_output(value, reading.output)
         _check_tensor(hidden)
+        if hidden.layout is torch.strided and not hidden.is_nested:
+            check_storage(hidden)
         if reading.missing and bool(hidden.isnan().any()):
             raise ValueError(_why_missing(reading.missing))
         if self._looking is not None:

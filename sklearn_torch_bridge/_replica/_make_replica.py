@@ -17,6 +17,7 @@ from sklearn_torch_bridge._replica._borrowed_module import borrowed, set_eval
 from sklearn_torch_bridge._replica._module_copy import NotCopyableError, copy_module
 from sklearn_torch_bridge._replica._random_state import kept_random_state
 from sklearn_torch_bridge._replica._weights_on_device import weights_on_device
+from sklearn_torch_bridge._tensor_bytes import lacks_memory
 
 __all__ = ["replica"]
 
@@ -47,12 +48,16 @@ def _copy_tensor(
     module: nn.Module, device: torch.device, tensor: torch.Tensor
 ) -> torch.Tensor:
     """Copy a buffer; share a parameter's storage, or one copy on another device."""
-    if tensor.is_meta or is_lazy(tensor):
+    if tensor.is_meta or is_lazy(tensor) or _is_freed(tensor):
         raise ValueError(_why_no_values(module, tensor))
     if isinstance(tensor, nn.Parameter):
         return weights_on_device(tensor, device)
     own = tensor.detach()
     return own.clone() if is_on(own, device) else to_device(own, device)
+
+
+def _is_freed(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and lacks_memory(tensor) is not None
 
 
 def _why_no_values(module: nn.Module, tensor: torch.Tensor) -> str:
@@ -62,6 +67,8 @@ def _why_no_values(module: nn.Module, tensor: torch.Tensor) -> str:
         hint = "run one forward pass of the lazy module first."
         return f"`model` must know its shapes, but {name!r} is uninitialised: {hint}"
     hint = "load its weights first."
+    if not tensor.is_meta:
+        return f"`model` must hold values, but {name!r} was freed or resized: {hint}"
     return f"`model` must hold values, but {name!r} is on the meta device: {hint}"
 
 

@@ -14,6 +14,7 @@ from sklearn_torch_bridge._convert import (
 )
 from sklearn_torch_bridge._free_memory import check_fits
 from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
+from sklearn_torch_bridge._tensor_bytes import lacks_memory
 from sklearn_torch_bridge._types import Indices, Rows
 
 __all__ = ["ArraySink"]
@@ -123,6 +124,7 @@ def _write_alike(view: torch.Tensor, rows: Rows, piece: torch.Tensor) -> bool:
         return False
     target = view[rows]
     alike = piece.dtype is target.dtype and piece.shape == target.shape
+    alike = alike and not lacks_memory(piece)
     if alike:
         copy_values(target, piece)
     return alike

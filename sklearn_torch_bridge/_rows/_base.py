@@ -230,6 +230,13 @@ class CheckedRows:
             return rows
         return np.flatnonzero(np.isin(origin, as_indices(rows)))
 
+    def among(self, n_samples: int, good: Indices) -> "CheckedRows":
+        """Return these as the rows `good` of an `X` whose other rows are bad."""
+        origin = np.full(n_samples, -1)
+        origin[good] = np.arange(len(self)) if self.origin is None else self.origin
+        bad = np.setdiff1d(np.arange(n_samples), np.delete(good, self.bad))
+        return replace(self, n_samples=n_samples, origin=origin, bad=bad)
+
     def row(self, row: int) -> "CheckedRows":
         """Return a single one of `values`."""
         one = self.values[row : row + 1]

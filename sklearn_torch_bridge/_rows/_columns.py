@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sklearn_torch_bridge._convert import hidden_fault, iter_faults
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
 from sklearn_torch_bridge._rows._entry_faults import (
     as_row,
-    hidden_fault,
     is_array,
     is_finite,
     number_fault,
@@ -96,11 +96,13 @@ def _checked_column(name: Any, given: Any) -> Any:
     if not isinstance(name, str):
         msg = f"`X`, where it is a mapping, must have str as keys, got {name!r}."
         raise TypeError(msg)
-    for part in given if isinstance(given, (list, tuple)) else (given,):
-        if fault := hidden_fault(part):
-            what = f"column {name!r} of `X` {fault}"
-            msg = f"{what}; call .filled(value) first, or load its values."
-            raise ValueError(msg)
+    whole = hidden_fault(given)
+    row, fault = (None, whole) if whole else next(iter_faults(given), (None, None))
+    if fault is not None:
+        where = "" if row is None else f"row {row} of "
+        what = f"{where}column {name!r} of `X` {fault}"
+        msg = f"{what}; call .filled(value) first, or load its values."
+        raise ValueError(msg)
     column = _as_column(name, given)
     if _is_ragged(column):
         return _checked_entries(name, column)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sklearn_torch_bridge._convert import deep_fault
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
-from sklearn_torch_bridge._rows._entry_faults import hidden_fault, is_array
+from sklearn_torch_bridge._rows._entry_faults import is_array
 from sklearn_torch_bridge._rows._given_input import Given, is_number
 from sklearn_torch_bridge._rows._images_and_sound import FILES, is_foreign, raw_media
 from sklearn_torch_bridge._rows._preprocessed import RowFeed, preprocessed_feed
@@ -131,7 +132,7 @@ def _shape_of(item: Any) -> Hashable:
 
 def _stacked(items: Sequence[Any]) -> torch.Tensor:
     for item in items:
-        if fault := hidden_fault(item):
+        if fault := deep_fault(item):
             msg = f"an item {fault}."
             raise ValueError(msg)
     tensors = [

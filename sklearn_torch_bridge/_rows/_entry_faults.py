@@ -5,14 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sklearn_torch_bridge._convert import check_storage
-from sklearn_torch_bridge._errors import ConversionError
+from sklearn_torch_bridge._convert import deep_fault, hidden_fault
 from sklearn_torch_bridge._types import REAL_KINDS
 
 __all__ = [
     "as_numbers",
     "as_row",
-    "hidden_fault",
     "is_array",
     "is_finite",
     "is_missing",
@@ -22,8 +20,8 @@ __all__ = [
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN or pandas' NA; two of them equal nothing."""
-    if value is None:
+    """Return whether a value is None, NaN, masked or pandas' NA: it equals nothing."""
+    if value is None or value is np.ma.masked:
         return True
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
@@ -55,6 +53,8 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
 
 def as_numbers(entry: Any) -> Any:
     """Make an array of a list of numbers, of which some may be missing."""
+    if deep_fault(entry):
+        return entry
     try:
         array = np.asarray(entry)
         if array.dtype == object:
@@ -70,24 +70,12 @@ def as_row(entry: Any) -> Any:
     return as_numbers(entry) if isinstance(entry, list) or is_tuple else entry
 
 
-def hidden_fault(value: Any) -> str | None:
-    """Return why values cannot be had that seem to be there; None if they can."""
-    if type(value) is np.ndarray:  # which a masked array is not
-        return None
-    if isinstance(value, torch.Tensor) and value.is_meta:
-        return "is a meta tensor, which has no values"
-    if isinstance(value, torch.Tensor) and value.layout is torch.strided:
-        try:
-            check_storage(value)
-        except ConversionError:
-            return "is a tensor whose memory was freed or resized"
-    return "has masked values" if np.ma.is_masked(value) else None
-
-
 def number_fault(entry: Any) -> str | None:
     """Return why an entry is no array of real numbers; None if it is one."""
+    if is_missing(entry):
+        return "is missing"
     if not is_array(entry):
-        return "is missing" if is_missing(entry) else f"is a {type(entry).__name__}"
+        return deep_fault(entry) or f"is a {type(entry).__name__}"
     is_tensor = isinstance(entry, torch.Tensor)
     if entry.is_complex() if is_tensor else entry.dtype.kind not in REAL_KINDS:
         return f"is of dtype {entry.dtype}"

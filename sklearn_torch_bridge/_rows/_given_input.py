@@ -1,5 +1,6 @@
 """`X` as it was given, with its entries; what can be no rows is refused here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from sklearn_torch_bridge._convert import iter_faults
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._rows._entry_faults import (
     as_row,
+    is_array,
     is_missing,
     shape_of,
 )
@@ -62,6 +65,26 @@ class Given:
             return entries
         # Only here may a row be a list: a list of lists is an array itself.
         return [as_row(entry) for entry in entries]
+
+    @cached_property
+    def hidden(self) -> dict[int, str]:
+        """The rows with a list, a mapping or others whose values are not there.
+
+        Rows that are arrays are looked at by their kind, and whatever the caller's own
+        `preprocess` gets before it gets it.
+        """
+        is_read_later = isinstance(self.X, (Dataset, Mapping)) or is_array(self.X)
+        if is_read_later and not _has_objects(self.X):
+            return {}
+        entries = single_column(self.X)
+        if self.has_own_preprocess() and entries is not None:
+            return {}
+        return {
+            row: fault
+            for row, fault in iter_faults(self.X)
+            if entries is None
+            or not (is_array(entries[row]) or is_missing(entries[row]))
+        }
 
     @cached_property
     def first(self) -> Any:
@@ -135,6 +158,9 @@ class Given:
                 "lost; call .filled(value) first."
             )
             raise ConversionError(msg)
+        for row, fault in self.hidden.items():
+            msg = f"`X` must have all its values, but row {row} {fault}."
+            raise ConversionError(msg)
         countable = hasattr(X, "__len__") or hasattr(X, "__array__")
         if isinstance(X, (str, bytes)) or not countable:
             msg = (
@@ -142,6 +168,10 @@ class Given:
                 f"a row, got {type(X).__name__}."
             )
             raise TypeError(msg)
+
+
+def _has_objects(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype.hasobject
 
 
 def needs_preprocess(row: Any) -> TypeError:

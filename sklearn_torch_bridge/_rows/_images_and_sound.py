@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_torch_bridge._convert import deep_fault
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
 from sklearn_torch_bridge._rows._entry_faults import is_array, is_missing
 from sklearn_torch_bridge._rows._given_input import (
@@ -97,6 +98,8 @@ def _missing_entries(entries: list[Any]) -> tuple[Indices, str]:
     for row, value in enumerate(entries):
         if is_missing(value):
             why = "is missing"
+        elif fault := deep_fault(value):
+            why = fault
         elif isinstance(value, os.PathLike) and not os.path.exists(value):  # noqa: PTH110 - any path-like object
             why = f"names a file that is not there: {os.fspath(value)!r}"
         else:

@@ -5,6 +5,9 @@ A new kind is one file with a `Kind`, and one line here.
 
 from typing import Any
 
+import numpy as np
+from sklearn.utils import _safe_indexing
+
 from sklearn_torch_bridge._rows._arrays import ARRAY
 from sklearn_torch_bridge._rows._base import (
     CheckedRows,
@@ -65,6 +68,10 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
         for learnt in ("n_features_in_", "feature_names_in_"):
             vars(estimator).pop(learnt, None)
     given = Given(X, estimator, reset)
+    if given.forgiving and given.hidden:
+        good = np.delete(np.arange(len(X)), [*given.hidden])
+        some = check_rows(estimator, _safe_indexing(X, good), reset=reset)
+        return some.among(len(X), good)
     kind = kind_of(given)
     if is_tokenizer(given.preprocess) and kind not in _WITH_TOKENIZER:
         msg = f"`X` must hold str for a tokenizer, got {type(X).__name__} of others."

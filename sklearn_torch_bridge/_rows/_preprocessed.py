@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sklearn_torch_bridge._convert import deep_fault
 from sklearn_torch_bridge._errors import ConversionError, ForwardError
 from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._rows._base import (
@@ -20,7 +21,7 @@ from sklearn_torch_bridge._rows._base import (
     Kind,
     Receiver,
 )
-from sklearn_torch_bridge._rows._entry_faults import hidden_fault, is_array
+from sklearn_torch_bridge._rows._entry_faults import is_array
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._model_dtype import as_argument
 from sklearn_torch_bridge._types import (
@@ -64,13 +65,15 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowF
         lengths=lengths_of(values) if lengths_of else None,
         even=getattr(made, "even", False),
         padded_by=preprocess if getattr(made, "pads", True) else None,
+        # The caller's own code gets masked arrays as they are.
+        refuses_masks=made is not receiver.preprocess,
     )
 
 
 class RowFeed(Feed):
     """Rows of any kind; a list of those of a batch goes through `preprocess`.
 
-    `what` is what errors say has failed.
+    `what` is what errors say has failed. Only code of the caller may get masks.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class RowFeed(Feed):
         even: bool = False,
         padded_by: Any = None,
         what: str = "`preprocess`",
+        refuses_masks: bool = True,
     ) -> None:
         self.lengths = lengths
         self.even = even
@@ -91,6 +95,7 @@ class RowFeed(Feed):
         self._preprocess = preprocess
         self._dtype = dtype
         self._what = what
+        self._refuses_masks = refuses_masks
 
     @property
     def padded_by(self) -> Any:
@@ -113,7 +118,7 @@ class RowFeed(Feed):
         """Hand a list of these rows to `preprocess`."""
         places = as_indices(rows)
         try:
-            made = self._preprocess([self._copied(row) for row in places])
+            made = self._made([self._copied(row) for row in places])
         except UnevenBatchError:
             raise
         except Exception as error:  # noqa: BLE001 - it is raised below
@@ -125,13 +130,21 @@ class RowFeed(Feed):
             ) from reason
         return _as_inputs(made, self._dtype)
 
+    def _made(self, rows: list[Any]) -> Any:
+        """Return what `preprocess` makes of rows, whose values must be there."""
+        made = self._preprocess(rows)
+        if fault := deep_fault(made):
+            msg = f"what it makes of rows {fault}."
+            raise ConversionError(msg)
+        return made
+
     def _copied(self, row: int) -> Any:
         """Return one row, which `preprocess` may write to."""
         value = self._rows[row]
+        if fault := deep_fault(value, masks=self._refuses_masks):
+            msg = f"it {fault}. Load its values, or call .filled(value), first."
+            raise ConversionError(msg)
         if isinstance(value, torch.Tensor):
-            if fault := hidden_fault(value):
-                msg = f"it {fault}. Load its values first."
-                raise ConversionError(msg)
             return value.clone()
         if isinstance(value, np.ndarray):  # a mask is not to be lost in silence
             return np.array(value, subok=isinstance(value, np.ma.MaskedArray))
@@ -147,7 +160,7 @@ class RowFeed(Feed):
         shapes: list[Hashable] = []
         for place in places if len(places) > 1 else ():
             try:
-                made = self._preprocess([self._copied(place)])
+                made = self._made([self._copied(place)])
                 shapes.append(_shapes_of(_as_inputs(made, self._dtype)))
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason

@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 
-from sklearn_torch_bridge._convert import to_tensor
+from sklearn_torch_bridge._convert import check_indices, to_tensor
 from sklearn_torch_bridge._rows._arrays import ARRAY
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
 from sklearn_torch_bridge._rows._given_input import Given
@@ -26,6 +26,7 @@ class _Sparse(Kind):
         return bool(issparse(given.X))
 
     def check(self, given: Given) -> CheckedRows:
+        check_indices(given.X)
         matrix: Any = validate_data(
             given.estimator,
             given.X,

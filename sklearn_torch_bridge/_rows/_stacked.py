@@ -1,7 +1,6 @@
 """A list of arrays or tensors of one shape: checked and run as one."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,19 +32,16 @@ class _Stacked(Kind):
     def check(self, given: Given) -> CheckedRows:
         given.check_frame()
         whole, bad = stacked(given.entries, forgiving=given.forgiving)
+        n_samples = len(given.entries)
+        good = np.delete(np.arange(n_samples), bad)
+        if not len(good):
+            return CheckedRows(self, [], 0).among(n_samples, good)
         counts = not hasattr(given.X, "columns")
         if isinstance(whole, torch.Tensor):
             some = TENSOR.check_tensor(given, whole, counts=counts)
         else:
             some = ARRAY.check_array(given, whole, counts=counts)
-        if not len(bad):
-            return some
-        n_samples = len(whole) + len(bad)
-        good = np.delete(np.arange(n_samples), bad)
-        origin = np.full(n_samples, -1)
-        origin[good] = np.arange(len(whole)) if some.origin is None else some.origin
-        all_bad = np.union1d(bad, good[some.bad])
-        return replace(some, n_samples=n_samples, origin=origin, bad=all_bad)
+        return some.among(n_samples, good) if len(bad) else some
 
 
 STACKED = _Stacked()
@@ -66,6 +62,8 @@ def stacked(entries: Sequence[Any], *, forgiving: bool = False) -> tuple[Any, In
         msg = f"`X` must hold {name} in every row, but row {bad[0]} {faults[bad[0]]}."
         raise TypeError(msg)
     good = [one for one, fault in zip(entries, faults, strict=True) if fault is None]
+    if not good:
+        return [], bad
     if isinstance(model, torch.Tensor):
         return torch.stack([tensor.detach() for tensor in good]), bad
     return np.stack([np.asarray(row) for row in good]), bad

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from sklearn_torch_bridge._convert import hidden_fault
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
-from sklearn_torch_bridge._rows._entry_faults import hidden_fault
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._rows._missing_or_nan import without_rows_not_finite
 from sklearn_torch_bridge._rows._model_dtype import to_model_dtype

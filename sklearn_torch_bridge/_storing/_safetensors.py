@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_torch_bridge._packages import import_optional
-from sklearn_torch_bridge._tensor_bytes import new_hash, tensor_bytes
+from sklearn_torch_bridge._tensor_bytes import lacks_memory, new_hash, tensor_bytes
 
 __all__ = [
     "State",
@@ -167,7 +167,8 @@ def _not_storable(value: Any) -> str:
         return f"is a {type(value).__name__}"
     if value.layout is not torch.strided or value.is_quantized or value.is_nested:
         return f"is not dense ({value.layout}, {value.dtype})"
-    return ""
+    lack = lacks_memory(value)
+    return f"was freed or resized: it {lack}" if lack else ""
 
 
 def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:

@@ -106,3 +106,13 @@ def test_a_batch_keeps_nothing_of_the_one_before():
     reader.read("b", nn.Identity()(torch.ones(1, 1)))
     with pytest.raises(KeyError, match="0"):
         reader.take(1)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 8])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2,)])
+def test_memory_that_a_model_gave_back_is_not_pooled(n_bytes, shape):
+    value = torch.ones(*shape, dtype=torch.float64)
+    value.untyped_storage().resize_(n_bytes)
+    with pytest.raises(ReadError) as caught:
+        read(value, Reading(pool=MEAN))
+    assert "freed or resized" in str(caught.value.reason)

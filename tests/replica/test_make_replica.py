@@ -56,3 +56,14 @@ def test_a_module_without_values_is_refused():
     expected = pytest.raises(ValueError, match="'weight' is on the meta device: load")
     with expected, replica(module, "cpu"):
         pass
+
+
+@pytest.mark.parametrize("n_bytes", [0, 4])
+@pytest.mark.parametrize("name", ["weight", "running_mean"])
+def test_a_module_whose_memory_was_freed_is_refused(name, n_bytes):
+    """Its forward would read what lies elsewhere, or end the process."""
+    module = nn.BatchNorm1d(3)
+    getattr(module, name).data.untyped_storage().resize_(n_bytes)
+    expected = pytest.raises(ValueError, match=f"'{name}' was freed or resized: load")
+    with expected, replica(module, "cpu"):
+        pass

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_torch_bridge import ConversionError
 from sklearn_torch_bridge._results._array_sink import ArraySink
 
 
@@ -126,3 +127,13 @@ def test_each_batch_of_a_subclass_is_unwrapped():
         piece = torch.full((1, 1), row / 2).as_subclass(Quantized)
         sink.write(slice(row, row + 1), [piece])
     assert sink.array[:, 0].tolist() == [0, 1, 2]
+
+
+def test_a_later_batch_without_its_memory_is_refused():
+    """Batches like the first are not checked again, but for this."""
+    sink = ArraySink(4, np.dtype("f4"))
+    sink.write(slice(0, 2), [torch.ones(2, 3)])
+    freed = torch.ones(2, 3)
+    freed.untyped_storage().resize_(0)
+    with pytest.raises(ConversionError, match="freed or resized"):
+        sink.write(slice(2, 4), [freed])

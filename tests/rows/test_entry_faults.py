@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge._convert import hidden_fault
 from sklearn_torch_bridge._rows._entry_faults import (
     as_numbers,
-    hidden_fault,
     is_array,
     is_finite,
     is_missing,

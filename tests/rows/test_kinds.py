@@ -1,5 +1,7 @@
 """Every `X` is of one kind, told by its type or its first entry; or it is refused."""
 
+from collections import deque
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -7,6 +9,7 @@ import pytest
 import scipy.sparse
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from sklearn_torch_bridge import BadRowWarning, ForwardError, TorchFeatureExtractor
 from sklearn_torch_bridge._rows._kinds import KINDS, kind_of
@@ -135,6 +138,28 @@ def freed(tensor):
     return tensor
 
 
+def objects(*values):
+    found = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        found[place] = value
+    return found
+
+
+def first_two(hidden, _):
+    return hidden.flatten(1)[:, :2]
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]
+
+
 def masked():
     return np.ma.masked_array([1.0, 2.0, 3.0], [True, False, False])
 
@@ -153,6 +178,28 @@ HIDDEN = {
     "ragged, masked": lambda: [np.ones(2), masked()],
     "column, masked": lambda: {"input": np.ma.masked_array([[1.0]], [[True]])},
     "examples, masked": lambda: [(masked(), 0), (masked(), 1)],
+    **{
+        f"{where}, {what}": lambda dress=dress, make=make: dress(make())
+        for what, make in {
+            "freed": lambda: freed(torch.ones(3)),
+            "freed number": lambda: freed(torch.ones(())),
+            "meta": lambda: torch.ones(3, device="meta"),
+            "masked": masked,
+        }.items()
+        for where, dress in {
+            "lists": lambda one: [[one], [one]],
+            "tuples": lambda one: [(torch.ones(3),), (one,)],
+            "lists in a column": lambda one: {"input": [[one], [one]]},
+            "objects": lambda one: objects([one], [one]),
+            "axes of objects": lambda one: objects(one, one).reshape(1, 2),
+            "series": lambda one: pd.Series([[one], [one]]),
+            "frame": lambda one: pd.DataFrame({"a": [1.0], "b": objects(one)}),
+            "deque": lambda one: deque([[one], [one]]),
+            "Dataset of lists": lambda one: Items([[[one]], [[one]]]),
+            "Dataset of mappings": lambda one: Items([{"input": [one]}] * 2),
+            "examples of lists": lambda one: [([one], 0), ([one], 1)],
+        }.items()
+    },
 }
 
 
@@ -160,9 +207,73 @@ HIDDEN = {
 def test_values_that_are_masked_or_freed_are_refused_in_every_kind(name):
     """Read as they lie, freed memory ends the process, and masked values count."""
     extractor = TorchFeatureExtractor(nn.Identity())
-    words = r"masked|freed or resized"
-    with pytest.raises((TypeError, ValueError, ForwardError), match=words):
-        extractor.transform(HIDDEN[name]())
+    words = r"masked|freed or resized|meta tensor"
+    for run in (extractor.transform, extractor.fit):
+        with pytest.raises((TypeError, ValueError, ForwardError), match=words):
+            run(HIDDEN[name]())
+
+
+@pytest.mark.parametrize(
+    "make", [masked, lambda: freed(torch.ones(3))], ids=["masked", "freed"]
+)
+@pytest.mark.parametrize(
+    "dress",
+    [
+        pytest.param(lambda one: [[np.ones(3)], [one], [np.ones(3)]], id="lists"),
+        pytest.param(lambda one: ([np.ones(3)], [one], [np.ones(3)]), id="tuple"),
+        pytest.param(
+            lambda one: objects([np.ones(3)], [one], [np.ones(3)]), id="objects"
+        ),
+        pytest.param(lambda one: [np.ones(3), one, np.ones(3)], id="arrays"),
+        pytest.param(lambda one: [np.ones(3), one, np.ones(2)], id="ragged"),
+    ],
+)
+def test_a_row_whose_values_are_not_there_becomes_nan_alone(dress, make):
+    extractor = TorchFeatureExtractor(nn.Flatten(), on_error="nan", pooling=first_two)
+    with pytest.warns(BadRowWarning, match="^row 1 of"):
+        Z = extractor.transform(dress(make()))
+    assert np.isnan(Z).any(axis=1).tolist() == [False, True, False]
+
+
+def test_rows_of_which_none_can_be_used_are_an_error_that_says_so():
+    extractor = TorchFeatureExtractor(nn.Identity(), on_error="nan")
+    for X in ([masked(), masked()], [freed(torch.ones(3))], [[masked()]]):
+        with pytest.raises(
+            ValueError, match=r"must hold a row that can be used|0 samp"
+        ):
+            extractor.transform(X)
+
+
+def test_a_preprocess_gets_masks_and_no_freed_memory():
+    def filled(rows):
+        return np.stack([np.ma.filled(row, 7.0) for row in rows])
+
+    extractor = TorchFeatureExtractor(nn.Identity(), preprocess=filled)
+    assert extractor.transform([masked()]).tolist() == [[7, 2, 3]]
+    for X in ([[freed(torch.ones(3))]], [{"a": [freed(torch.ones(3))]}]):
+        with pytest.raises(ForwardError, match=r"row 0: .*freed or resized"):
+            extractor.transform(X)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: masked()[None],
+        lambda: freed(torch.ones(1, 3)),
+        lambda: torch.ones(1, 3, device="meta"),
+    ],
+    ids=["masked", "freed", "meta"],
+)
+@pytest.mark.parametrize(
+    "dress",
+    [lambda one: one, lambda one: (one,), lambda one: {"input": one}],
+    ids=["one", "tuple", "mapping"],
+)
+def test_what_a_preprocess_returns_must_be_there(made, dress):
+    extractor = TorchFeatureExtractor(nn.Identity(), preprocess=lambda _: dress(made()))
+    words = r"row 0: .*(masked|freed or resized|meta)"
+    with pytest.raises(ForwardError, match=words):
+        extractor.transform(["a"])
 
 
 BAD_ROWS = {

@@ -148,7 +148,14 @@ class Extra(nn.Linear):
         return {"any": object()}
 
 
+def freed():
+    module = nn.Linear(2, 2)
+    module.weight.data.untyped_storage().resize_(4)
+    return module
+
+
 UNSTORABLE = {
+    "freed": (freed, "'weight' was freed or resized: it needs 16 bytes"),
     "lazy": (lambda: nn.LazyLinear(3), "'weight' is uninitialised: run one forward"),
     "meta": (lambda: nn.Linear(2, 2, device="meta"), "'weight' is on the meta device"),
     "extra state": (lambda: Extra(2, 2), "'_extra_state' is no tensor but dict"),
