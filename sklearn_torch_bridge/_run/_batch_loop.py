@@ -89,11 +89,11 @@ def extract(
     first = check_device(options.devices[0])
     batch_size, most = batch_limits(options.batch_size, feed, first)
     task = (str(first), readings[-1].layer, options.precision, type(feed))
-    read = tuple(readings)
-    trial = PaddingTrial(module, read, first, options.precision, options.num_workers)
-    even = feed.even
-    if batch_size > 1 and trial.changes(feed):
-        even, batch_size = True, batch_size if feed.lengths_are_exact else 1
+    read, even = tuple(readings), feed.even
+    if batch_size > 1 and feed.padded_by is not None:
+        trial = PaddingTrial(module, read, first, options.num_workers)
+        if trial.changes(feed):
+            even, batch_size = True, batch_size if feed.lengths_are_exact else 1
     batches = batches_of(feed, batch_size, most, even=even)
     rows_of = sink.caller_rows
     run = _Run(

@@ -19,7 +19,7 @@ from torch import nn
 from sklearn_torch_bridge._devices import float_dtype
 from sklearn_torch_bridge._replica import Reader, Reading, replica, taps
 from sklearn_torch_bridge._rows import Feed
-from sklearn_torch_bridge._run._autocast import PRECISIONS, autocast_for
+from sklearn_torch_bridge._run._autocast import autocast_for
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._second_look import SecondLook
 from sklearn_torch_bridge._run._threads import Threads
@@ -30,20 +30,22 @@ __all__ = ["PaddingTrial"]
 _ROWS = 4  # that are tried
 _MOST_KNOWN = 256  # trials of one module
 # Rounding, in units of the dtype, of the largest value of a vector: kernels differ by
-# shape. Half types round about as coarsely as a leak may show, in each layer anew.
-_ROUNDINGS, _HALF_ROUNDINGS, _HALF_EPS = 256, 8, 1e-4
+# shape. In half types a leak may be as small as that.
+_ROUNDINGS, _HALF_ROUNDINGS, _HALF_EPS = 256, 2, 1e-4
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class PaddingTrial:
-    """Some rows, run alone and beside longer ones, as a model is to be read."""
+    """Some rows, run alone and beside longer ones, as a model is to be read.
+
+    They run in the dtype of the model, where rounding hides less than in autocast.
+    """
 
     module: nn.Module
     readings: tuple[Reading, ...]
     device: torch.device
-    precision: str | None
     n_threads: int = 0  # that prepare rows; 0: the caller's
 
     def changes(self, feed: Feed) -> bool:
@@ -51,7 +53,7 @@ class PaddingTrial:
 
         Where that cannot be tried, since the rows chosen fail, it may.
         """
-        if feed.padded_by is None or feed.even or len(feed) == 1:
+        if feed.even or len(feed) == 1:
             return False
         rows, sizes = _rows_of_one_group(feed)
         if sizes is not None and sizes.min() == sizes.max():
@@ -78,7 +80,7 @@ class PaddingTrial:
         """Return what tells the trials of a module apart, besides lengths of rows."""
         read = [(one.layer, one.output, _weakly(one.pool)) for one in self.readings]
         by = _weakly(feed.padded_by)
-        return by, str(self.device), self.precision, tuple(read)
+        return by, str(self.device), tuple(read)
 
     def _run(self, feed: Feed, rows: Indices) -> bool:
         alone, together = self._prepare(feed, rows)
@@ -92,12 +94,12 @@ class PaddingTrial:
             return False
         layers = tuple(dict.fromkeys(one.layer for one in self.readings))
         reader = Reader(self.readings)
-        roundings = _roundings(float_dtype(self.module), self.precision)
+        roundings = _roundings(float_dtype(self.module))
         with (
             replica(self.module, self.device) as (own, place),
             taps(own, layers, reader.read) as call,
             torch.inference_mode(),
-            autocast_for(place, self.precision),
+            autocast_for(place, None),
         ):
             look = SecondLook(self.module, own, place, layers, reader, call, feed)
 
@@ -206,10 +208,9 @@ def _shapes(value: Any) -> Iterator[tuple[int, ...]]:
             yield from _shapes(part)
 
 
-def _roundings(dtype: torch.dtype, precision: str | None) -> float:
+def _roundings(dtype: torch.dtype) -> float:
     """Return how far vectors may differ by rounding, for a largest value of 1."""
-    dtypes = [dtype] if precision is None else [dtype, PRECISIONS[precision]]
-    eps = max(torch.finfo(one).eps for one in dtypes)
+    eps = torch.finfo(dtype).eps
     return eps * (_HALF_ROUNDINGS if eps > _HALF_EPS else _ROUNDINGS)
 
 

@@ -360,3 +360,27 @@ def test_the_shortest_row_that_is_not_empty_is_tried():
     assert sizes[_some_rows(5, sizes)].tolist() == [9, 5, 1]
     assert len(_some_rows(5, np.array([2, 2, 9, 0, 9]))) == 2
     assert _some_rows(9, None).tolist() == [0, 2, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [
+        *(("float64", None), ("float32", None), ("bfloat16", None), ("float16", None)),
+        ("float32", "bfloat16"),
+    ],
+)
+def test_rounding_is_told_from_a_leak_in_every_dtype(dtype, precision):
+    """ConvBERT's leak is 0.005 of a vector, a half type's rounding up to 0.006."""
+    shape = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    given = {**shape, "vocab_size": 20, "intermediate_size": 64}
+    for config, leaks in (
+        (transformers.BertConfig(**given), False),
+        (transformers.ConvBertConfig(**given), dtype != "bfloat16"),
+    ):
+        torch.manual_seed(0)
+        model = transformers.AutoModel.from_config(config).to(getattr(torch, dtype))
+        extractor = TorchFeatureExtractor(
+            model, preprocess=make_tokenizer(), precision=precision
+        )
+        extractor.transform(TEXTS)
+        assert any(_KNOWN[model].values()) is leaks
