@@ -10,6 +10,13 @@ Each function takes ``(hidden, mask)`` and returns a tensor of one row per sampl
   `mean` and `max` reduce space;
 - `gap` and `gmp` reduce everything after the second axis, whatever the rank.
 
+An extractor hands each of them the rows first. Maps of features have their channels
+second for ``"auto"`` and the names `mean`, `max`, `gap` and `gmp`, wherever the model
+has them: the modules that ran before show it (a layer normalisation or a linear layer
+over the last axis, a convolution over the second). Where they show nothing, the second
+axis is taken for the channels', as torch has it. `flatten` and callables get the
+model's layout.
+
 `mask` has shape (n_samples, n_tokens), True (or 1) = keep. Half types are averaged in
 float32. A row of which no token is kept becomes NaN.
 """

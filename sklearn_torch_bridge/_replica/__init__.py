@@ -4,7 +4,9 @@ Hides how modules are copied without their weights, which cannot be and are borr
 how weights reach a device, and how a forward pass is ended after the last layer.
 """
 
+from sklearn_torch_bridge._replica._channels_in_values import Call, calls_of
 from sklearn_torch_bridge._replica._early_stop import Record, taps
+from sklearn_torch_bridge._replica._known_axes import Kept
 from sklearn_torch_bridge._replica._layer_names import check_layers, literal_names
 from sklearn_torch_bridge._replica._layer_vectors import (
     Looks,
@@ -17,11 +19,14 @@ from sklearn_torch_bridge._replica._module_copy import copy_module, is_state
 from sklearn_torch_bridge._replica._rows_in_values import following_axes, plain_axis
 
 __all__ = [
+    "Call",
+    "Kept",
     "Looks",
     "ReadError",
     "Reader",
     "Reading",
     "Record",
+    "calls_of",
     "check_layers",
     "copy_module",
     "following_axes",

@@ -1,6 +1,6 @@
 """One vector for each row of what layers return, taken during the forward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from sklearn_torch_bridge._convert import select_output
+from sklearn_torch_bridge._replica._channels_in_values import Call, channels_axis
+from sklearn_torch_bridge._replica._known_axes import Kept, KnownAxes
 from sklearn_torch_bridge._replica._rows_in_values import (
     Look,
     RowCountError,
@@ -22,7 +24,10 @@ from sklearn_torch_bridge.pooling import POOLINGS
 __all__ = ["ReadError", "Reader", "Reading"]
 
 _TWO_AXES = 2
-_FIRST_OF_TWO = (0, _TWO_AXES)  # the first reading, and its number of axes
+_MAP_AXES = 4
+_OVER_SPACE = frozenset(
+    POOLINGS[name] for name in ("auto", "mean", "max", "gap", "gmp")
+)
 _AS_IT_IS = -1  # no axis is the rows', and a callable of the caller's makes vectors
 _MOST_NAMES = 5
 
@@ -63,18 +68,27 @@ class ReadError(Exception):
     of_batch: bool = False
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """What a layer returned, until its axes are found; the rows' may be known."""
+
+    hidden: torch.Tensor
+    rows: int | None
+
+
 class Reader:
     """Reduces what layers return to one vector a row, as soon as they return.
 
     Pooling at once keeps memory small, and keeps values from a later layer that works
-    in place. A value whose shape leaves open which axis is the rows' waits until the
-    same layers were looked at with another number of rows; see `settle`.
+    in place. A value whose shape leaves open which axis is the rows', or the channels'
+    of a map, waits until the same layers were looked at in another batch; see `settle`.
+    What is found of a module is added to what is `kept` of it.
     """
 
     def __init__(
         self,
         readings: tuple[Reading, ...],
-        of_single_rows: dict[object, int] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._readings = readings
         self._indices = range(len(readings))
@@ -85,15 +99,15 @@ class Reader:
         # Every pooling that has a name returns vectors as they are.
         is_plain = first.output is None and not (first.has_own_pool or first.missing)
         self._takes_vectors = is_plain and len(readings) == 1
-        self._axes: dict[tuple[int, int], int] = {}  # by reading and number of axes
-        self._of_single_rows = {} if of_single_rows is None else of_single_rows
-        self._looking: tuple[Looks, torch.Tensor | None, int] | None = None
+        self._known = KnownAxes({} if kept is None else kept)
+        self._keep_look: Callable[[int, torch.Tensor], None] | None = None
+        self._last_vectors: torch.Size | None = None  # of a batch that left no doubt
         self.begin(None, 0)
 
     def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
         """Begin a batch, and drop what is left of another."""
         self._found: dict[int, torch.Tensor] = {}
-        self.waiting: dict[int, torch.Tensor] = {}
+        self.waiting: dict[int, _Waiting] = {}
         self._mask = mask
         self._n_rows = n_rows
 
@@ -105,11 +119,10 @@ class Reader:
             and value.ndim == _TWO_AXES
             and not value.is_nested
             and value.shape[0] == self._n_rows != value.shape[1]
-            and self._looking is None
+            and self._keep_look is None
         ):
             self._found[0] = value
-            if self._n_rows > 1:
-                self._axes[_FIRST_OF_TWO] = 0
+            self._last_vectors = value.shape
             return
         for index in self._of_layer[layer]:
             try:
@@ -124,27 +137,46 @@ class Reader:
         is_whole = self._n_rows == n_rows
         return pieces if is_whole else [piece[:n_rows] for piece in pieces]
 
+    @property
+    def seeks_rows(self) -> bool:
+        """Whether something waits of which the rows are to be found."""
+        return any(one.rows is None for one in self.waiting.values())
+
     @contextmanager
-    def looking(self, mask: torch.Tensor | None, n_rows: int) -> Iterator[Looks]:
-        """Keep what layers return in this block as it is, apart from the batch."""
+    def looking(
+        self, mask: torch.Tensor | None, n_rows: int, calls: Sequence[Call]
+    ) -> Iterator[Looks]:
+        """Keep what layers return in this block as it is, apart from the batch.
+
+        `calls` are those of other modules, which grow meanwhile.
+        """
         looks: Looks = {}
-        self._looking = (looks, mask, n_rows)
+
+        def keep(index: int, hidden: torch.Tensor) -> None:
+            own = self._lasting(hidden, hidden)
+            looks[index] = Look(n_rows, own, mask, tuple(calls))
+
+        self._keep_look = keep
         try:
             yield looks
         finally:
-            self._looking = None
+            self._keep_look = None
 
-    def settle(self, looks: Looks) -> None:
-        """Find the rows in what waits, by looks at the same layers."""
+    def settle(self, looks: Looks, stretch: Callable[[], Sequence[Looks]]) -> None:
+        """Find the axes of what waits, by looks at the same layers.
+
+        `stretch` looks at them with longer inputs.
+        """
         waiting, self.waiting = self.waiting, {}
-        for index, hidden in waiting.items():
+        for index, one in waiting.items():
             try:
-                self._settle(index, hidden, looks.get(index))
+                axes = self._settle(index, one, looks.get(index), stretch)
+                self._keep(index, one.hidden, axes)
             except Exception as error:
                 raise _carried(error, self._readings[index].layer) from error
 
     def _read(self, index: int, value: Any) -> None:
-        """Keep a vector a row, or the value itself, if its rows are to be found."""
+        """Keep a vector a row, or the value itself, if its axes are to be found."""
         reading = self._readings[index]
         hidden = select_output(value, reading.output)
         _check_tensor(hidden)
@@ -152,52 +184,96 @@ class Reader:
             check_storage(hidden)
         if reading.missing and bool(hidden.isnan().any()):
             raise ValueError(_why_missing(reading.missing))
-        if self._looking is not None:
-            looks, mask, n_rows = self._looking
-            looks[index] = Look(n_rows, self._lasting(hidden, hidden), mask)
+        if self._keep_look is not None:
+            self._keep_look(index, hidden)
         elif hidden.is_nested:
             self._found[index] = self._pooled(reading, *_padded(hidden), self._n_rows)
         else:
-            axis = self._rows_axis(index, hidden)
-            if axis is None:
-                self.waiting[index] = self._lasting(hidden, hidden)
+            rows = self._rows_axis(reading, hidden)
+            channels = self._channels_axis(reading, hidden, rows)
+            if rows is None or channels is None:
+                own = self._lasting(hidden, hidden)
+                self.waiting[index] = _Waiting(own, rows)
             else:
-                self._keep(index, hidden, axis)
+                self._keep(index, hidden, (rows, channels))
 
-    def _rows_axis(self, index: int, hidden: torch.Tensor) -> int | None:
+    def _rows_axis(self, reading: Reading, hidden: torch.Tensor) -> int | None:
         """Return the axis if the shape says it, or an earlier batch; None in doubt."""
-        shape, n_rows, reading = hidden.shape, self._n_rows, self._readings[index]
+        shape, n_rows, place = hidden.shape, self._n_rows, _place(reading, hidden)
         axis = plain_axis(shape, n_rows)
-        if axis is None:
-            axis = self._axes.get((index, hidden.ndim))
-        elif n_rows > 1:
-            self._axes[index, hidden.ndim] = axis
-        if axis is None and n_rows == 1:
-            axis = self._of_single_rows.get(_place(reading, hidden))
+        if axis is not None:
+            self._known.see(place, shape, n_rows)
+            return axis
+        if self._last_vectors is not None and len(shape) == _TWO_AXES:
+            self._known.see(place, self._last_vectors, self._last_vectors[0])
+        axis = self._known.rows(place, shape, n_rows)
         if axis is None and reading.has_own_pool and n_rows not in shape:
             return _AS_IT_IS
         is_fit = axis is not None and (axis == _AS_IT_IS or shape[axis] == n_rows)
         return axis if is_fit else None
 
-    def _settle(self, index: int, hidden: torch.Tensor, look: Look | None) -> None:
-        """Find the rows' axis of one value, and keep its vectors."""
-        reading, n_rows = self._readings[index], self._n_rows
-        axis = rows_axis(hidden.shape, n_rows, look)
-        if axis is None:
-            if not reading.has_own_pool:
-                raise no_rows_axis(hidden.shape, n_rows, look)
-            axis = _AS_IT_IS
-        if look is not None and reading.has_own_pool:  # it might take tokens for rows
-            self._pooled(reading, _rows_first(look.value, axis), look.mask, look.n_rows)
-        self._axes[index, hidden.ndim] = axis
-        if n_rows == 1:
-            self._of_single_rows[_place(reading, hidden)] = axis
-        self._keep(index, hidden, axis)
+    def _channels_axis(
+        self, reading: Reading, hidden: torch.Tensor, rows: int | None
+    ) -> int | None:
+        """Return the axis, with the rows first, or None in doubt."""
+        if hidden.ndim < _MAP_AXES or reading.pool not in _OVER_SPACE:
+            return 1
+        if rows is None:
+            return None
+        shape = _rows_first(hidden, rows).shape
+        return self._known.channels(_place(reading, hidden), shape)
 
-    def _keep(self, index: int, hidden: torch.Tensor, axis: int) -> None:
-        """Keep the vectors of a value that has its rows on an axis."""
-        reading, rows_first = self._readings[index], _rows_first(hidden, axis)
-        pooled = self._pooled(reading, rows_first, self._mask, self._n_rows)
+    def _settle(
+        self,
+        index: int,
+        one: _Waiting,
+        look: Look | None,
+        stretch: Callable[[], Sequence[Looks]],
+    ) -> tuple[int, int]:
+        """Return the axes of rows and channels of one value, and keep them in mind."""
+        reading, n_rows, hidden = self._readings[index], self._n_rows, one.hidden
+        rows, place = one.rows, _place(reading, hidden)
+        if rows is None:
+            rows = rows_axis(hidden.shape, n_rows, look)
+            if rows is None and not reading.has_own_pool:
+                raise no_rows_axis(hidden.shape, n_rows, look)
+            rows = _AS_IT_IS if rows is None else rows
+            self._known.keep_rows(place, n_rows, rows)
+        if look is not None and reading.has_own_pool:  # it might take tokens for rows
+            self._pooled(reading, _rows_first(look.value, rows), look.mask, look.n_rows)
+        channels = self._channels_axis(reading, hidden, rows)
+        if channels is None:
+            channels = (
+                1 if look is None else self._find_channels(index, look, rows, stretch)
+            )
+            shape = _rows_first(hidden, rows).shape
+            self._known.keep_channels(place, shape, channels)
+        return rows, channels
+
+    def _find_channels(
+        self,
+        index: int,
+        look: Look,
+        rows: int,
+        stretch: Callable[[], Sequence[Looks]],
+    ) -> int:
+        """Return the axis of channels, with the rows first."""
+
+        def shape(look: Look) -> tuple[int, ...]:
+            return tuple(_rows_first(look.value, rows).shape)
+
+        def longer() -> list[tuple[int, ...]]:
+            return [shape(looks[index]) for looks in stretch() if index in looks]
+
+        return channels_axis(shape(look), look.calls, longer)
+
+    def _keep(self, index: int, hidden: torch.Tensor, axes: tuple[int, int]) -> None:
+        """Keep the vectors of a value that has its rows and channels on these axes."""
+        reading, (rows, channels) = self._readings[index], axes
+        turned = _rows_first(hidden, rows)
+        if channels != 1:
+            turned = turned.movedim(channels, 1)
+        pooled = self._pooled(reading, turned, self._mask, self._n_rows)
         self._found[index] = self._lasting(pooled, hidden)
 
     def _lasting(self, kept: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sklearn_torch_bridge._replica._channels_in_values import Call
+
 __all__ = [
     "Look",
     "RowCountError",
@@ -28,11 +30,12 @@ class RowCountError(ValueError):
 
 @dataclass(frozen=True)
 class Look:
-    """What a layer returned for one row, `n_rows` times."""
+    """What a layer returned for one row, `n_rows` times, and the calls before it."""
 
     n_rows: int
     value: torch.Tensor
     mask: torch.Tensor | None = None
+    calls: tuple[Call, ...] = ()
 
 
 def plain_axis(shape: Sequence[int], n_rows: int) -> int | None:

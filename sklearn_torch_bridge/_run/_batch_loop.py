@@ -46,7 +46,7 @@ from sklearn_torch_bridge._run._prepared_batches import (
 )
 from sklearn_torch_bridge._run._progress import Advance
 from sklearn_torch_bridge._run._safe_sizes import safe_size
-from sklearn_torch_bridge._run._second_look import SecondLook, axes_of_single_rows
+from sklearn_torch_bridge._run._second_look import SecondLook, kept_of
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
 from sklearn_torch_bridge._run._token_budget import USUAL_ROWS, batch_limits
@@ -161,7 +161,7 @@ class _Run:
     def on(self, device: str | torch.device) -> None:
         """Run batches on one device until none is left."""
         layers = tuple(dict.fromkeys(one.layer for one in self.readings))
-        reader = Reader(self.readings, axes_of_single_rows(self.module))
+        reader = Reader(self.readings, kept_of(self.module))
         with (
             replica(self.module, device) as (own, place),
             self._ready(own, place, layers, reader.read) as call,

@@ -1,41 +1,50 @@
-"""Look again at layers whose rows are in doubt: with another number of rows."""
+"""Look again at layers whose axes are in doubt, with other rows and other sizes."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._replica import Looks, Reader, replica, taps
+from sklearn_torch_bridge._replica import (
+    Call,
+    Kept,
+    Looks,
+    Reader,
+    calls_of,
+    replica,
+    taps,
+)
 from sklearn_torch_bridge._row_numbers import as_indices, count_rows
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._types import Inputs, Rows
 
-__all__ = ["SecondLook", "axes_of_single_rows"]
+__all__ = ["SecondLook", "kept_of"]
 
 _FEW, _OTHER = 2, 3  # rows; of one, a model that squeezes would drop the axis
+_MAP_AXES = 4
 
-_KNOWN: WeakKeyDictionary[nn.Module, dict[object, int]] = WeakKeyDictionary()
+Run = Callable[[Inputs], None]
+
+_KEPT: WeakKeyDictionary[nn.Module, Kept] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
-def axes_of_single_rows(module: nn.Module) -> dict[object, int]:
-    """Return what was found in batches of one row of a model, to be added to.
-
-    Only that is kept beyond a run: should it be out of date, no rows are mixed.
-    """
+def kept_of(module: nn.Module) -> Kept:
+    """Return what is kept of the axes of a model beyond a run, to be added to."""
     with _LOCK:
-        return _KNOWN.setdefault(module, {})
+        return _KEPT.setdefault(module, {})
 
 
 @dataclass
 class SecondLook:
-    """Shows a reader in doubt what layers return for another number of rows.
+    """Shows a reader in doubt what layers return for another batch.
 
     `own` is the replica that runs the batches, with `call`.
     """
@@ -45,7 +54,7 @@ class SecondLook:
     place: torch.device
     layers: tuple[str, ...]
     reader: Reader
-    call: Callable[[Inputs], None]
+    call: Run
     feed: Feed
 
     def at(self, rows: Rows) -> None:
@@ -54,23 +63,49 @@ class SecondLook:
         A model that takes no other number of rows than it had gets as many again.
         """
         n_rows = count_rows(rows)
-        with self._runner() as run:
-            looks = self._looks(run, rows, _OTHER if n_rows == _FEW else _FEW)
-            if looks is None and n_rows > 1:
-                looks = self._looks(run, rows, n_rows)
-        self.reader.settle(looks or {})
+        n_others = min(n_rows, _FEW)
+        if self.reader.seeks_rows:
+            n_others = _OTHER if n_rows == _FEW else _FEW
+        with self._runner() as (run, calls):
+            for n_times in dict.fromkeys((n_others, n_rows)):
+                looks = self._looks(run, calls, rows, n_times, None)
+                if looks is not None:
+                    break
+
+            def stretch() -> list[Looks]:
+                longer = range(1, self._rank(rows))
+                seen = [self._looks(run, calls, rows, n_times, axis) for axis in longer]
+                return [one for one in seen if one is not None]
+
+            self.reader.settle(looks or {}, stretch)
 
     def _looks(
-        self, run: Callable[[Inputs], None], rows: Rows, n_times: int
+        self,
+        run: Run,
+        calls: list[Call],
+        rows: Rows,
+        n_times: int,
+        longer: int | None,
     ) -> Looks | None:
-        """Return what comes of one row, several times; None if it cannot be run."""
+        """Return what comes of one row, several times; None if it cannot be run.
+
+        With `longer`, maps among the inputs are twice as long on that axis.
+        """
+        calls.clear()
         try:
             inputs = on_device(self._repeated(rows, n_times), self.place)
-            with self.reader.looking(inputs.mask, n_times) as looks:
+            if longer is not None:
+                inputs = _stretched(inputs, longer)
+            with self.reader.looking(inputs.mask, n_times, calls) as looks:
                 run(inputs)
-        except Exception:  # noqa: BLE001 - a model may take one number of rows alone
+        except Exception:  # noqa: BLE001 - a model may take one size alone
             return None
         return looks
+
+    def _rank(self, rows: Rows) -> int:
+        """Return the most axes that an input has, of those that are maps."""
+        inputs = self._repeated(rows, 1)
+        return max(map(_n_map_axes, (*inputs.args, *inputs.kwargs.values())), default=0)
 
     def _repeated(self, rows: Rows, n_times: int) -> Inputs:
         """Prepare the longest of these rows, `n_times` in one batch."""
@@ -79,14 +114,31 @@ class SecondLook:
         return self.feed.batch(np.repeat(places[longest], n_times))
 
     @contextmanager
-    def _runner(self) -> Iterator[Callable[[Inputs], None]]:
+    def _runner(self) -> Iterator[tuple[Run, list[Call]]]:
         """Yield what runs a replica for this alone; what has none runs itself."""
         if self.own is self.module:
-            yield self.call
+            with calls_of(self.own) as calls:
+                yield self.call, calls
             return
-        read = self.reader.read
         with (
             replica(self.module, self.place) as (another, _),
-            taps(another, self.layers, read) as run,
+            calls_of(another) as calls,
+            taps(another, self.layers, self.reader.read) as run,
         ):
-            yield run
+            yield run, calls
+
+
+def _stretched(inputs: Inputs, axis: int) -> Inputs:
+    """Return inputs whose maps are repeated along an axis."""
+
+    def longer(value: Any) -> Any:
+        return torch.cat([value] * 2, axis) if axis < _n_map_axes(value) else value
+
+    args = tuple(map(longer, inputs.args))
+    kwargs = {name: longer(value) for name, value in inputs.kwargs.items()}
+    return replace(inputs, args=args, kwargs=kwargs)
+
+
+def _n_map_axes(value: Any) -> int:
+    is_map = isinstance(value, torch.Tensor) and value.ndim >= _MAP_AXES
+    return value.ndim if is_map else 0

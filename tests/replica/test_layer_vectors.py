@@ -17,7 +17,7 @@ def read(value, *readings, n_rows=2, mask=None, kept=None):
     for layer in dict.fromkeys(reading.layer for reading in readings):
         reader.read(layer, value)
     if reader.waiting:
-        reader.settle({})
+        reader.settle({}, list)
     return reader.take(n_rows if kept is None else kept)
 
 

@@ -1,0 +1,62 @@
+"""What was found of axes: in this run, and for a model where that cannot mix rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn_torch_bridge._replica._rows_in_values import following_axes
+
+__all__ = ["Kept", "KnownAxes"]
+
+Kept = dict[object, Any]
+"""What is kept of a model beyond a run, to be read and added to."""
+
+
+class KnownAxes:
+    """The axes of rows and of channels, by `place`: the layer, its output, and rank.
+
+    The rows' axis is found anew in each run, since a model may have changed: were it
+    out of date, rows would be mixed. Of a single row it is kept, and that of channels.
+    """
+
+    def __init__(self, kept: Kept) -> None:
+        self._rows: dict[object, int] = {}
+        self._plain: dict[object, tuple[Sequence[int], int]] = {}
+        self._kept = kept
+
+    def see(self, place: object, shape: Sequence[int], n_rows: int) -> None:
+        """Keep the shape of a batch that leaves no doubt, for one that does."""
+        self._plain[place] = shape, n_rows
+
+    def rows(self, place: object, shape: Sequence[int], n_rows: int) -> int | None:
+        """Return the axis of the rows; None where it is not known."""
+        axis = self._rows.get(place)
+        if axis is None and place in self._plain:
+            axes = following_axes(shape, n_rows, *self._plain[place])
+            axis = axes[0] if len(axes) == 1 else None
+        if axis is None and n_rows == 1:
+            axis = self._kept.get(("rows", place))
+        return axis
+
+    def keep_rows(self, place: object, n_rows: int, axis: int) -> None:
+        """Keep the axis of the rows of a batch."""
+        self._rows[place] = axis
+        if n_rows == 1:
+            self._kept["rows", place] = axis
+
+    def channels(self, place: object, shape: Sequence[int]) -> int | None:
+        """Return the axis of channels, the rows being first; None if it is unknown."""
+        sizes = tuple(shape[1:])
+        axis: int | None = self._kept.get(("channels", place, sizes))
+        if axis is not None:
+            return axis
+        axis, width = self._kept.get(("channels", place), (None, None))
+        is_fit = axis is not None and shape[axis] == width
+        return axis if is_fit and sizes.count(shape[axis]) == 1 else None
+
+    def keep_channels(self, place: object, shape: Sequence[int], axis: int) -> None:
+        """Keep the axis of channels, for any sizes that no other axis has."""
+        sizes = tuple(shape[1:])
+        if sizes.count(shape[axis]) == 1:
+            self._kept["channels", place] = axis, shape[axis]
+        else:
+            self._kept["channels", place, sizes] = axis
