@@ -14,8 +14,8 @@ An extractor hands each of them the rows first. Maps of features have their chan
 second for ``"auto"`` and the names `mean`, `max`, `gap` and `gmp`, wherever the model
 has them: the modules that ran before show it (a layer normalisation or a linear layer
 over the last axis, a convolution over the second). Where they show nothing, the second
-axis is taken for the channels', as torch has it. `flatten` and callables get the
-model's layout.
+axis is taken for the channels', as torch has it. `flatten` and callables get the layout
+of the model.
 
 `mask` has shape (n_samples, n_tokens), True (or 1) = keep. Half types are averaged in
 float32. A row of which no token is kept becomes NaN.
@@ -269,8 +269,10 @@ def _check_mask(mask: torch.Tensor | None, hidden: torch.Tensor) -> torch.Tensor
         msg = (
             "`mask` must have shape (n_samples, n_tokens) = "
             f"({n_samples}, {n_tokens}), got {tuple(mask.shape)}. Where the model "
-            "shortens the token axis, or returns (n_samples, n_channels, length), take "
-            "`pooling`='gap' or a callable."
+            "shortens the token axis, or moves it, nothing says which entries are of "
+            "padding: take a `layer` or an `output` before that, or a callable "
+            "`pooling` that leaves the padding out; or run rows of one length, with a "
+            "`preprocess` that gives no mask."
         )
         raise ValueError(msg)
     return mask.to(device=hidden.device, dtype=torch.bool)

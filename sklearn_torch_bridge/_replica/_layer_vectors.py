@@ -305,7 +305,7 @@ class Reader:
         if pooled.ndim != _TWO_AXES and reading.needs_vector:
             msg = (
                 "`pooling` must leave one vector per row, got shape "
-                f"{tuple(pooled.shape)}. Take `pooling`='mean', 'flatten', or 'gap'."
+                f"{tuple(pooled.shape)}. Take `pooling`='mean' or 'flatten'."
             )
             raise ValueError(msg)
         return pooled
