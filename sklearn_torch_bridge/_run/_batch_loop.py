@@ -326,6 +326,8 @@ class _OnDevice:
         except NotCompiledError:
             raise
         except Exception as error:
-            places = self.whole.sink.caller_rows(rows)
-            msg = failure_message(error, self.own, self.layers, places, inputs)
+            rows_of = self.whole.sink.caller_rows
+            msg = failure_message(
+                error, self.own, self.layers, inputs, rows=rows, caller_rows=rows_of
+            )
             raise ForwardError(msg) from error
