@@ -9,14 +9,19 @@ from sklearn.base import BaseEstimator
 from sklearn_torch_bridge._types import NUMERIC_KINDS
 
 __all__ = [
+    "SELECTOR_WORDS",
     "check_dtype_name",
     "check_options",
     "check_positive_int",
+    "is_selector",
     "must_be",
     "one_of",
 ]
 
 Check = Callable[[str, Any], object]
+
+SELECTOR_WORDS = "a key, an attribute, an index, a tuple of these, or None"
+"""What `output` must be."""
 
 
 def check_options(estimator: BaseEstimator, checks: Mapping[str, Check]) -> None:
@@ -44,6 +49,13 @@ def check_dtype_name(name: str, value: Any) -> np.dtype[Any] | None:
         msg = f"`{name}` must be a NumPy dtype of numbers or None, got {value!r}."
         raise ValueError(msg)
     return dtype
+
+
+def is_selector(value: Any) -> bool:
+    """Check what `output` is: a step, or a tuple of the steps to a nested field."""
+    steps = value if isinstance(value, tuple) and value else (value,)
+    are_steps = all(isinstance(one, (str, int)) for one in steps)
+    return value is None or (are_steps and not any(isinstance(s, bool) for s in steps))
 
 
 def must_be(

@@ -38,8 +38,8 @@ Pool = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 Preprocess = Callable[[Sequence[Any]], Any]
 """A list of rows -> a tensor, a tuple of tensors, or a mapping of keyword arguments."""
 
-Selector = str | int | None
-"""The field of a model's output: a key, an attribute or an index."""
+Selector = str | int | tuple[str | int, ...] | None
+"""The field of a model's output: a key, attribute or index, or a tuple of them."""
 
 
 class UnevenBatchError(Exception):

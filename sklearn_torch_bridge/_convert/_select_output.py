@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn_torch_bridge._types import Selector
 
 __all__ = ["is_container", "iter_fields", "select_output"]
 
+_MOST_NAMED = 20
 _PREFERRED = ("sentence_embedding", "last_hidden_state")
 
 
@@ -20,14 +22,22 @@ def select_output(value: Any, output: Selector = None) -> Any:
     """Return the one value of `value` that `output` names.
 
     None selects what is no container, the element of a tuple or list of one, and the
-    ``sentence_embedding`` or else ``last_hidden_state`` of a mapping or dataclass.
+    ``sentence_embedding`` or else ``last_hidden_state`` of a mapping or dataclass. A
+    tuple names a field, a field of that field, and so on.
 
     >>> select_output({"logits": 1, "hidden": 2}, "hidden")
+    2
+    >>> select_output((1, {"hidden": 2}), (1, "hidden"))
     2
     """
     if output is None and isinstance(value, torch.Tensor):
         return value
-    chosen = _default(value) if output is None else _named(value, output)
+    if output is None:
+        chosen = _default(value)
+    else:
+        chosen, steps = value, output if isinstance(output, tuple) else (output,)
+        for depth, step in enumerate(steps):
+            chosen = _named(chosen, step, output, steps[:depth])
     if not is_container(chosen):
         return chosen
     only = None if output is None else _only_element(chosen)
@@ -65,6 +75,31 @@ def _list_fields(value: Any) -> str:
     return ", ".join(fields) or "no fields"
 
 
+def _list_deeper(value: Any, path: tuple[str | int, ...] = ()) -> str:
+    """Say how to name what is inside the fields of a container."""
+    found = list(islice(_iter_deeper(value, path), _MOST_NAMED + 1))
+    if not found:
+        return ""
+    more = ", ..." if len(found) > _MOST_NAMED else ""
+    listed = [f"{name!r} {_shape_or_type(item)}" for name, item in found[:_MOST_NAMED]]
+    return f" Inside the fields are {', '.join(listed)}{more}, each named by a tuple."
+
+
+def _iter_deeper(
+    value: Any, path: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    for name, item in iter_fields(value):
+        if not is_container(item) or isinstance(item, PackedSequence):
+            continue
+        if not path and _only_element(item) is not None:  # a name is enough
+            continue
+        for inner, part in iter_fields(item):
+            if is_container(part):
+                yield from _iter_deeper({inner: part}, (*path, name))
+            elif isinstance(part, torch.Tensor):
+                yield (*path, name, inner), part
+
+
 def _shape_or_type(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None:
@@ -92,25 +127,31 @@ def _default(value: Any) -> Any:
     raise OutputError(_ambiguous(value, None))
 
 
-def _named(value: Any, output: str | int) -> Any:
+def _named(
+    value: Any, step: str | int, output: Selector, path: tuple[str | int, ...]
+) -> Any:
+    """Return the field `step` of what `path`, the steps before it, have led to."""
     if is_container(value):
         fields = dict(iter_fields(value))
         if not isinstance(value, Mapping):  # by position too, from either end
             items = list(fields.values())
             fields |= {**dict(enumerate(items)), **dict(enumerate(items, -len(items)))}
-        if fields.get(output) is not None:
-            return fields[output]
-        what = f"a {type(value).__name__} with the fields {_list_fields(value)}"
-    elif isinstance(output, str) and not isinstance(value, torch.Tensor):
-        if hasattr(value, output):
-            return getattr(value, output)
-        what = f"a {type(value).__name__} without such an attribute"
+        if fields.get(step) is not None:
+            return fields[step]
+        fields_of_it = f"{_list_fields(value)}.{_list_deeper(value, path)}"
+        what = f"a {type(value).__name__} with the fields {fields_of_it}"
+    elif isinstance(step, str) and not isinstance(value, torch.Tensor):
+        if hasattr(value, step):
+            return getattr(value, step)
+        what = f"a {type(value).__name__} without such an attribute."
     else:
-        what = f"one value of shape {tuple(getattr(value, 'shape', ()))}"
-    hint = "" if is_container(value) else " Leave `output` at None to take it."
+        way = f"Take {path!r}" if path else "Leave `output` at None"
+        shape = tuple(getattr(value, "shape", ()))
+        what = f"one value of shape {shape}. {way} to take it."
+    where = f"Under {path!r} is" if path else "The model returned"
     msg = (
         f"`output` must name a field of what the model returned, got {output!r}. "
-        f"The model returned {what}.{hint}"
+        f"{where} {what}"
     )
     raise OutputError(msg)
 
@@ -122,7 +163,21 @@ def _ambiguous(value: Any, output: Selector) -> str:
             f"{where} a PackedSequence, whose entries are not one a row. Let the model "
             "call torch.nn.utils.rnn.pad_packed_sequence first."
         )
+    path = () if output is None else output if isinstance(output, tuple) else (output,)
+    several = _is_one_mapping_a_row(value)
+    hint = (
+        " Such a list has one entry a row, as detectors return it, and no vector; take "
+        "a `layer`, as that of a backbone."
+        if several
+        else _list_deeper(value, path)
+    )
     return (
         f"{where} a {type(value).__name__} with the fields {_list_fields(value)}; "
-        "choose one of them with `output`."
+        f"choose one of them with `output`.{hint}"
     )
+
+
+def _is_one_mapping_a_row(value: Any) -> bool:
+    """Check for what detectors return: a list of mappings, boxes and all."""
+    is_list = isinstance(value, list) and len(value) > 0
+    return is_list and all(isinstance(item, Mapping) for item in value)

@@ -54,8 +54,9 @@ def to_numpy(
         True: the result owns its memory. None: it shares the tensor's, read-only,
         where that is safe: not for parameters, memory shared with other processes and
         small views of large storages. False: it shares, read-only, or raises.
-    output : str, int or None, default=None
+    output : str, int, tuple of these or None, default=None
         The field of a model's output to take; a name, from each of a list of outputs.
+        A tuple leads to what is nested: ``(1, 0)`` is the field 0 of the field 1.
 
     Returns
     -------
@@ -115,7 +116,8 @@ def to_numpy(
 def output_or_rows(obj: Any, output: Selector) -> Any:
     """Return the output meant, or lists of rows and of batches as they are."""
     if output is not None:
-        if isinstance(obj, list) and isinstance(output, str):
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(obj, list) and isinstance(first, str):
             return [select_output(item, output) for item in obj]
         return select_output(obj, output)
     if isinstance(obj, list) or sp.issparse(obj) or not is_container(obj):

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from sklearn_torch_bridge._checks import (
+    SELECTOR_WORDS,
     check_dtype_name,
     check_options,
     check_positive_int,
+    is_selector,
     must_be,
     one_of,
 )
@@ -175,10 +177,6 @@ def _check_pooling(pooling: Any) -> Pool | None:
     return pool
 
 
-def _is_selector(value: Any) -> bool:
-    return isinstance(value, (str, int, NoneType)) and not isinstance(value, bool)
-
-
 def _is_callable(value: Any) -> bool:
     return value is None or callable(value)
 
@@ -188,7 +186,7 @@ _CHECK_COUNT = must_be(
 )
 _CHECKS = {
     "preprocess": must_be("a callable, a tokenizer or None", _is_callable),
-    "output": must_be("a key, an attribute, an index or None", _is_selector),
+    "output": must_be(SELECTOR_WORDS, is_selector),
     "precision": one_of(None, *PRECISIONS),
     "compile": _check_compile,
     "cache_key": must_be("a str or None", lambda one: isinstance(one, (str, NoneType))),

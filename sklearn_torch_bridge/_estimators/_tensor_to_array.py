@@ -1,6 +1,5 @@
 """`TensorToArray`: the step between tensors and scikit-learn."""
 
-from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +11,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_torch_bridge._checks import (
+    SELECTOR_WORDS,
     check_dtype_name,
     check_options,
+    is_selector,
     must_be,
     one_of,
 )
@@ -36,7 +37,6 @@ from sklearn_torch_bridge._types import Selector
 __all__ = ["TensorToArray"]
 
 _MATRIX = 2
-_SELECTORS = (str, int, NoneType)
 _LENIENT = {"accept_sparse": True, "ensure_all_finite": False, "allow_nd": True}
 
 
@@ -53,7 +53,7 @@ class TensorToArray(BridgeTransformer):
         where that is safe. False: it shares, or raises.
     flatten : bool, default=False
         Make rows of several axes into rows of one.
-    output : str, int or None, default=None
+    output : str, int, tuple of these or None, default=None
         The field to take where `X` is a model's output: a mapping, tuple, dataclass
         or ``ModelOutput``.
     sparse : {"keep", "dense"}, default="keep"
@@ -321,8 +321,6 @@ _CHECKS = {
     "dtype": check_dtype_name,
     "copy": one_of(True, False, None),
     "flatten": one_of(True, False),
-    "output": must_be(
-        "a str, an int or None", lambda one: isinstance(one, _SELECTORS), ValueError
-    ),
+    "output": must_be(SELECTOR_WORDS, is_selector, ValueError),
     "sparse": one_of("keep", "dense"),
 }

@@ -59,10 +59,12 @@ class TorchFeatureExtractor(BridgeTransformer):
         not. Several layers are put side by side, in the order given. Of a submodule
         that is called more than once, the first call is taken; ``"name:1"`` is the
         second.
-    output : str, int or None, default=None
+    output : str, int, tuple of these or None, default=None
         Key, attribute or index, where the model (or the layer) returns several
-        values. None takes a lone value, ``sentence_embedding`` or
-        ``last_hidden_state``; everything else is an error that lists the fields.
+        values. A tuple leads to what is nested, as ``(1, 0)`` to the ``h`` of an LSTM,
+        which returns ``(out, (h, c))``. None takes a lone value,
+        ``sentence_embedding`` or ``last_hidden_state``; everything else is an error
+        that lists the fields.
     pooling : {"auto", "mean", "max", "last", "cls", "gap", "gmp", "flatten"}, \
             callable or None, default="auto"
         How to make one vector per row; see :mod:`sklearn_torch_bridge.pooling`.

@@ -46,6 +46,11 @@ def test_a_plain_choice_needs_no_output(value):
         pytest.param(SimpleNamespace(a=A, b=B), "a", id="attribute"),
         pytest.param({0: A, 1: B}, 0, id="int key"),
         pytest.param({"a": (A,), "b": B}, "a", id="1-tuple in a field"),
+        pytest.param((B, (A, B)), (1, 0), id="path of indices"),
+        pytest.param({"states": (B, A)}, ("states", -1), id="path through a key"),
+        pytest.param((B, {"x": Record(A)}), (1, "x", "logits"), id="path of three"),
+        pytest.param({"a": A}, ("a",), id="path of one"),
+        pytest.param(SimpleNamespace(a={"b": (A,)}), ("a", "b"), id="path to 1-tuple"),
     ],
 )
 def test_output_names_a_key_an_index_or_an_attribute(value, output):
@@ -109,3 +114,44 @@ def test_packed_sequences_are_no_rows(output):
     value = packed if output is None else (packed, torch.ones(2))
     with pytest.raises(OutputError, match=r"a PackedSequence, .*pad_packed_sequence"):
         select_output(value, output)
+
+
+LSTM = (A, (B, torch.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    ("value", "output", "words"),
+    [
+        (
+            LSTM,
+            None,
+            r"0 \(2, 3\), 1 \(tuple of 2\).* \(1, 0\) \(2, 5\), \(1, 1\) \(4,\)",
+        ),
+        (LSTM, 1, r"`output`=1 is a tuple with the fields 0 \(2, 5\), 1 \(4,\)"),
+        (LSTM, 7, r"got 7.*\(1, 0\) \(2, 5\)"),
+        (
+            LSTM,
+            (1, 7),
+            r"got \(1, 7\). Under \(1,\) is a tuple with the fields 0 \(2, 5",
+        ),
+        (LSTM, (0, 7), r"Under \(0,\) is one value of shape \(2, 3\). Take \(0,\) to"),
+        ({"a": {"b": (A, B)}}, None, r"\('a', 'b', 0\) \(2, 3\)"),
+        ({"a": {"b": (A, B)}}, ("a",), r"\('a', 'b', 1\) \(2, 5\)"),
+        ({"a": {"b": (A, B)}}, ("a", "b"), r"`output`=\('a', 'b'\) is a tuple"),
+        (
+            [{"boxes": A}, {"boxes": B}],
+            None,
+            r"one entry a row, .*`layer`",
+        ),
+        ({"out": A}, None, r"'out' \(2, 3\); choose"),
+    ],
+    ids=str,
+)
+def test_the_error_says_how_to_name_what_is_nested(value, output, words):
+    with pytest.raises(OutputError, match=words):
+        select_output(value, output)
+
+
+def test_a_long_list_of_nested_fields_is_cut():
+    with pytest.raises(OutputError, match=r"\('states', 19\) \(2, 3\), \.\.\., each"):
+        select_output({"states": [A] * 50, "more": B})

@@ -153,3 +153,11 @@ def test_a_field_that_is_not_there_is_named():
 def test_a_lone_tensor_has_no_fields():
     with pytest.raises(OutputError, match="one value of shape"):
         to_numpy(torch.ones(2), output="a")
+
+
+def test_a_nested_field_of_one_output_or_of_a_list_of_them():
+    value = {"states": (torch.zeros(2), torch.ones(2))}
+    np.testing.assert_array_equal(to_numpy(value, output=("states", 1)), [1, 1])
+    listed = to_numpy([value, value], output=("states", 1))
+    np.testing.assert_array_equal(listed, np.ones((2, 2)))
+    np.testing.assert_array_equal(to_numpy([(1, 2), (3, 4)], output=(1, 0)), 3)

@@ -76,7 +76,10 @@ class TestContract:
             ({"dtype": "U3"}, "`dtype` must be"),
             ({"copy": "yes"}, "`copy` must be one of True, False, None, got 'yes'"),
             ({"flatten": 3}, "`flatten` must be one of True, False, got 3"),
-            ({"output": 1.5}, "`output` must be a str, an int or None, got 1.5"),
+            (
+                {"output": 1.5},
+                "`output` must be a key, an attribute, an index, a tuple of these",
+            ),
             ({"sparse": "csr"}, "`sparse` must be one of 'keep', 'dense', got 'csr'"),
         ],
     )

@@ -604,3 +604,29 @@ def test_values_may_be_so_large_or_small_that_their_squares_are_none(order, valu
     extractor = TorchFeatureExtractor(nn.Identity(), device="cpu")
     with np.errstate(all="raise"):
         np.testing.assert_array_equal(extractor.transform(X), X)
+
+
+class Recurrent(nn.Module):
+    """Returns what an LSTM does, with the rows first."""
+
+    def forward(self, x):
+        return x, (2 * x, {"cell": 3 * x})
+
+
+@pytest.mark.parametrize(
+    ("output", "factor"), [(0, 1), ((1, 0), 2), ((1, 1, "cell"), 3)], ids=str
+)
+def test_a_nested_output_can_be_chosen(output, factor, tmp_path, cache):
+    X = np.ones((3, 2))
+    extractor = TorchFeatureExtractor(Recurrent(), output=output, cache=cache)
+    np.testing.assert_array_equal(extractor.fit(X).transform(X), factor * X)
+    extractor.save(tmp_path / "saved")
+    loaded = TorchFeatureExtractor.load(tmp_path / "saved", Recurrent)
+    assert loaded.output == output
+    np.testing.assert_array_equal(loaded.transform(X), factor * X)
+
+
+@pytest.mark.parametrize("output", [(), (1, None), True, (False,), 1.0, [0]], ids=str)
+def test_an_output_that_names_nothing_is_refused(output):
+    with pytest.raises(TypeError, match=r"`output` must be a key, .*a tuple of these"):
+        TorchFeatureExtractor(Recurrent(), output=output).transform(np.ones((1, 2)))
