@@ -6,14 +6,14 @@ XPU: pytorch#189980), so others copy and wait.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
 from sklearn_torch_bridge._tensor_bytes import fresh
-from sklearn_torch_bridge._types import Rows
+from sklearn_torch_bridge._types import Piece, Rows
 
 __all__ = [
     "STAGED_DEVICES",
@@ -30,7 +30,7 @@ STAGED_DEVICES = {"cuda"}
 _MOST_BYTES = 64 << 20  # of one batch; page-locked memory is scarce
 
 _Batch = tuple[Any, Rows, list[torch.Tensor]]  # event, rows, copies on the host
-Deliver = Callable[[Rows, list[torch.Tensor]], None]
+Deliver = Callable[[Rows, Sequence[Piece]], None]
 """Takes the results of a batch, one tensor a layer, with the rows that they are of."""
 
 
@@ -62,16 +62,17 @@ class PinnedStage:
         self._turn = 0
         self._under_way: _Batch | None = None
 
-    def put(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+    def put(self, rows: Rows, pieces: Sequence[Piece]) -> None:
         """Start to copy a batch, and write the one before; some are on the CPU."""
-        if any(one.nbytes > _MOST_BYTES or not is_staged(one.device) for one in pieces):
+        tensors = [one for one in pieces if _may_wait(one)]
+        if len(tensors) < len(pieces):
             self.finish()
             self._write(rows, pieces)
             return
         self._turn = 1 - self._turn
-        on_host = [self._start_copy(*item) for item in enumerate(pieces)]
+        on_host = [self._start_copy(*item) for item in enumerate(tensors)]
         if self._turn not in self._events:
-            self._events[self._turn] = torch.Event(device=pieces[0].device)
+            self._events[self._turn] = torch.Event(device=tensors[0].device)
         copied = self._events[self._turn]  # the batch that recorded it last is written
         copied.record()
         self.finish((copied, rows, on_host))
@@ -94,6 +95,15 @@ class PinnedStage:
         if buffer.shape != piece.shape:  # the last batch has fewer rows, most often
             buffer = buffer.view(-1)[: piece.numel()].view(piece.shape)
         return buffer.copy_(piece.detach().contiguous(), non_blocking=True)
+
+
+def _may_wait(piece: Piece) -> TypeGuard[torch.Tensor]:
+    """Return whether a piece may be copied beside the next batch."""
+    return (
+        isinstance(piece, torch.Tensor)
+        and piece.nbytes <= _MOST_BYTES
+        and is_staged(piece.device)
+    )
 
 
 def pinned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:

@@ -13,10 +13,12 @@ __all__ = [
     "REAL_KINDS",
     "Indices",
     "Inputs",
+    "Piece",
     "Pool",
     "Preprocess",
     "Rows",
     "Selector",
+    "Tokens",
     "UnevenBatchError",
 ]
 
@@ -40,6 +42,30 @@ Preprocess = Callable[[Sequence[Any]], Any]
 
 Selector = str | int | tuple[str | int, ...] | None
 """The field of a model's output: a key, attribute or index, or a tuple of them."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of different length, one after the other: `lengths` of `values` for each.
+
+    >>> Tokens(torch.arange(5), [2, 3])[:1]
+    Tokens(values=tensor([0, 1]), lengths=[2])
+    """
+
+    values: torch.Tensor
+    lengths: list[int]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, first: slice) -> "Tokens":
+        """Return the rows up to ``first.stop``."""
+        lengths = self.lengths[: first.stop]
+        return Tokens(self.values[: sum(lengths)], lengths)
+
+
+Piece = torch.Tensor | Tokens
+"""What one layer gives for the rows of a batch."""
 
 
 class UnevenBatchError(Exception):

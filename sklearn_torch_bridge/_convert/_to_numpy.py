@@ -23,6 +23,7 @@ from sklearn_torch_bridge._convert._unwrap_or_refuse import (
     TENSOR_TYPES,
     unwrap,
 )
+from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._torch_private import count_modes, outside_modes
 from sklearn_torch_bridge._types import Selector
 
@@ -109,8 +110,23 @@ def to_numpy(
         rows = tensor_rows(array)
     if rows is None:
         return recast_array(array, asked, copy=copy)
+    if not isinstance(value, list):
+        _refuse_matrices(rows)
     refuse_sharing(copy, "values in several pieces are joined")
     return join(rows, asked)
+
+
+def _refuse_matrices(entries: list[Any]) -> None:
+    """Refuse entries of an array that are no rows of one axis, though each is a row."""
+    for entry in entries:
+        if getattr(entry, "ndim", 0) > 1:
+            msg = (
+                f"an array of {len(entries)} arrays, the first with several axes of "
+                f"shape {tuple(entry.shape)}, has an array for each row. Pool each to "
+                "one vector, or call np.stack(rows), or np.concatenate(rows) to join "
+                "their tokens."
+            )
+            raise ConversionError(msg)
 
 
 def output_or_rows(obj: Any, output: Selector) -> Any:

@@ -45,7 +45,10 @@ class NamedColumns(ClassNamePrefixFeaturesOutMixin):
         if shape is None:
             msg = f"This {name} is not fitted yet, so it {_NO_NAMES}. Call 'fit' first."
             raise NotFittedError(msg)
-        msg = f"{name} {_NO_NAMES} for rows of shape {shape}. {self._for_columns}"
+        rows = f"rows of shape {shape}"
+        if len(shape) > 1 and not shape[0]:  # of any length
+            rows = f"rows that differ in length, of shape (n_tokens, {shape[-1]}) each"
+        msg = f"{name} {_NO_NAMES} for {rows}. {self._for_columns}"
         raise AttributeError(msg)
 
     def _learnt_row_shape(self) -> tuple[int, ...] | None:

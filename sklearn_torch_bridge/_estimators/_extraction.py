@@ -16,14 +16,14 @@ from sklearn_torch_bridge._estimators._nan_rows import all_bad, filled
 from sklearn_torch_bridge._estimators._plan import Plan
 from sklearn_torch_bridge._free_memory import check_fits
 from sklearn_torch_bridge._known import Recall, RememberingSink
-from sklearn_torch_bridge._results import ArraySink, FileSink, Sink
+from sklearn_torch_bridge._results import ArraySink, EntriesSink, FileSink, Sink
 from sklearn_torch_bridge._row_numbers import count_rows
 from sklearn_torch_bridge._rows import (
     CheckedRows,
     Feed,
     FeedError,
     check_rows,
-    made_up_feed,
+    made_up_rows,
     make_feed,
 )
 from sklearn_torch_bridge._run import (
@@ -39,7 +39,18 @@ from sklearn_torch_bridge._run import (
 )
 from sklearn_torch_bridge._types import Indices, Inputs
 
-__all__ = ["Extracted", "Extraction", "plan_extraction"]
+__all__ = ["Extracted", "Extraction", "no_rows", "plan_extraction"]
+
+_TWO_AXES = 2
+
+
+def _is_of_any_length(learnt: NDArray[Any]) -> bool:
+    """Return whether rows like those learnt, which have no tokens, are of any length.
+
+    >>> _is_of_any_length(np.empty((0, 0, 384))), _is_of_any_length(np.empty((0, 384)))
+    (True, False)
+    """
+    return learnt.ndim > _TWO_AXES and not learnt.shape[1]
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,19 @@ class Extracted:
     array: NDArray[Any]
     widths: tuple[int, ...]
     layers: tuple[str, ...]
+
+    @property
+    def learnt(self) -> NDArray[Any]:
+        """No rows like these; no tokens either, where rows are of any length."""
+        if self.array.dtype != object:
+            return np.empty_like(self.array[:0])
+        like = self.array[0]
+        return np.empty((0, 0, *like.shape[1:]), like.dtype)
+
+
+def no_rows(learnt: NDArray[Any]) -> NDArray[Any]:
+    """Return a result without rows, like the ones learnt."""
+    return np.empty(0, object) if _is_of_any_length(learnt) else learnt.copy()
 
 
 def plan_extraction(extractor: Any, X: Any, *, reset: bool) -> "Extraction":
@@ -87,9 +111,10 @@ class Extraction:
         also: Advance = silent,
     ) -> Extracted:
         """Send all rows through the model, into an array; call `also` for rows done."""
-        if like is not None:
+        # Without a pooling a row need not be as large as the one that `fit` has seen.
+        if like is not None and self.plan.request.pool is not None:
             check_fits((self.n_samples, *like.shape[1:]), like.dtype)
-        sink = ArraySink(self.n_samples, self.plan.request.dtype)
+        sink = self._sink(self._rows)
         bad = self._run(sink, verbose, also=also, proven=like is not None)
         array = filled(sink, self._rows, bad, like)
         return Extracted(array, sink.widths, self.plan.layers)
@@ -99,6 +124,7 @@ class Extraction:
     ) -> NDArray[Any]:
         """Send the rows that are not in a file yet through the model, into it."""
         dtype = self.plan.request.dtype
+        self._check_one_shape(like)
         self.plan.drops_received()  # before rows of the file are believed
         with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
             if not sink.is_finished():
@@ -142,8 +168,8 @@ class Extraction:
 
     def of_no_rows(self) -> Extracted:
         """Return a result without rows, of the width of a made-up row."""
-        feed = made_up_feed(self._rows, self.plan.receiver)
-        sink = ArraySink(len(feed), self.plan.request.dtype)
+        rows = made_up_rows(self._rows, self.plan.receiver)
+        feed, sink = make_feed(rows, self.plan.receiver), self._sink(rows)
         self._extract(feed, sink, silent)
         assert sink.array is not None  # noqa: S101 - `feed` is not empty
         return Extracted(sink.array[:0].copy(), sink.widths, self.plan.layers)
@@ -177,6 +203,30 @@ class Extraction:
             named = self._rows.caller_rows(error.rows, which)
             raise error.for_rows(named)  # noqa: B904 - it has its cause
 
+    def _sink(self, rows: CheckedRows) -> ArraySink:
+        """Return what takes the results of all rows, in memory."""
+        n_samples, dtype = rows.n_samples, self.plan.request.dtype
+        if self.plan.request.pool is not None:
+            return ArraySink(n_samples, dtype)
+        tokens, differs = rows.has_tokens, rows.differs_in_shape
+        return EntriesSink(n_samples, dtype, tokens=tokens, all_rows=differs)
+
+    def _check_one_shape(self, like: NDArray[Any] | None) -> None:
+        """Refuse a file for rows of any length; a row is run if none was seen."""
+        if self.plan.request.pool is not None or not self._rows.has_tokens:
+            return
+        if like is None or (like.ndim > _TWO_AXES and not _is_of_any_length(like)):
+            array = self.of_first_row().array
+        else:
+            array = like
+        if array.dtype == object or _is_of_any_length(array):
+            msg = (
+                "`pooling` must not be None for a file, which has rows of one shape: "
+                "these have an array each, of their own length. Name a `pooling`, or "
+                "call `transform`."
+            )
+            raise ValueError(msg)
+
     def _run(
         self,
         sink: ArraySink,
@@ -204,6 +254,7 @@ class Extraction:
             some = None if len(which) == len(self._rows) else which
             sink.expect(self._rows.origin_of(some))
             feed = make_feed(self._rows, self.plan.receiver, some)
+            sink.keeps_shape = lambda: feed.keeps_shape
             if recall is None:
                 return self._extract(feed, sink, advance, proven=proven)
             rows_of = sink.caller_rows
@@ -235,7 +286,8 @@ class Extraction:
         model, fingerprints = self.plan.fingerprints
         contents = content_digests(self._rows.values)
         self._rows = self._rows.merged(contents)
-        return Recall(store, fingerprints, contents, model)
+        any_shape = any(reading.pool is None for reading in self.plan.readings)
+        return Recall(store, fingerprints, contents, model, any_shape)
 
     def _identity(self) -> bytes:
         """Return what a file is of: the rows of `X` in their order, and settings."""

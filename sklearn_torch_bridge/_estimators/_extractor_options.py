@@ -116,7 +116,7 @@ def _check_container(extractor: Any) -> None:
     if extractor.pooling is None and container != "default":
         msg = (
             "`pooling` must not be None with set_output(transform="
-            f"{container!r}): a frame has two axes."
+            f"{container!r}): a frame has two axes, and rows keep all of theirs."
         )
         raise ValueError(msg)
 

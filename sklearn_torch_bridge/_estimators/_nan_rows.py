@@ -35,10 +35,10 @@ def filled(
     numbers = np.unique(
         np.concatenate([rows.bad, *(as_indices(one.places) for one in bad)])
     )
-    if sink.array.dtype.kind not in "fc":
+    if sink.value_dtype.kind not in "fc":
         msg = (
             "`dtype` must hold NaN for `on_error`='nan', and the model gives "
-            f"{sink.array.dtype}. Ask for dtype='float64'."
+            f"{sink.value_dtype}. Ask for dtype='float64'."
         )
         raise ValueError(msg)
     sink.fill(numbers, np.nan)

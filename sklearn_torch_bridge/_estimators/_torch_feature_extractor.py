@@ -12,7 +12,11 @@ from torch import nn
 
 from sklearn_torch_bridge._estimators._base_transformer import BridgeTransformer
 from sklearn_torch_bridge._estimators._callbacks import fit_task, with_callbacks
-from sklearn_torch_bridge._estimators._extraction import Extracted, plan_extraction
+from sklearn_torch_bridge._estimators._extraction import (
+    Extracted,
+    no_rows,
+    plan_extraction,
+)
 from sklearn_torch_bridge._known import known_fingerprint, remember_fingerprint
 from sklearn_torch_bridge._pickling import export_values, restore_values
 from sklearn_torch_bridge._storing import read_extractor, write_extractor
@@ -70,7 +74,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         How to make one vector per row; see :mod:`sklearn_torch_bridge.pooling`.
         ``"auto"`` is the pooling that the loaded model brings, for its output and for
         its layers, else ``"mean"``; every other name means itself. A callable takes
-        ``(hidden, mask)``. None keeps all axes (and does not go with `set_output`).
+        ``(hidden, mask)``. None keeps all axes (and does not go with `set_output`):
+        then texts, and rows that differ in length, have an array each (see
+        `transform`).
     batch_size : int or "auto", default=32
         Rows per forward pass. ``"auto"`` fills a budget of padded tokens (1,024 on a
         CPU, 32,768 elsewhere) or of values, so that short texts come in large
@@ -244,11 +250,21 @@ class TorchFeatureExtractor(BridgeTransformer):
         Z : ndarray of shape (n_samples, n_features_out)
             One vector per row, in the order of `X`; with ``pooling=None`` all axes of
             the model's output. A frame where `set_output` asks for it.
+
+        Notes
+        -----
+        With ``pooling=None`` the result is an array of objects, of shape (n_samples,),
+        for texts, for arrays that differ in shape, and wherever a mask leaves rows of
+        different length: each is an array of its own, (n_tokens, n_features), of its
+        real tokens alone, special ones among them. Several layers are put side by side
+        token by token. A row that could not be used is one token of NaN. Another
+        extractor takes such rows as they are; tables and files cannot hold them.
+        Vectors stay one array.
         """
         extraction = plan_extraction(self, X, reset=False)
         learnt: NDArray[Any] | None = getattr(self, "_no_rows", None)
         if not extraction.n_samples:
-            return extraction.of_no_rows().array if learnt is None else learnt.copy()
+            return extraction.of_no_rows().array if learnt is None else no_rows(learnt)
         return extraction.to_array(verbose=self.verbose, like=learnt).array
 
     @with_callbacks
@@ -462,7 +478,7 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     def _learn(self, extracted: Extracted) -> None:
         self._layer_widths = dict(zip(extracted.layers, extracted.widths, strict=False))
-        self._no_rows = np.empty_like(extracted.array[:0])
+        self._no_rows = extracted.learnt
         if extracted.array.ndim == _TWO_AXES:
             self._n_features_out = extracted.array.shape[1]
         elif hasattr(self, "_n_features_out"):

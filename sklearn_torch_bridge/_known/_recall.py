@@ -2,19 +2,18 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._convert import result_dtype, write_rows
 from sklearn_torch_bridge._digest import cache_keys
-from sklearn_torch_bridge._results import Sink
+from sklearn_torch_bridge._results import Sink, entries_of
 from sklearn_torch_bridge._row_numbers import as_indices, count_rows
-from sklearn_torch_bridge._types import Indices, Rows
+from sklearn_torch_bridge._types import Indices, Piece, Rows, Tokens
 from sklearn_torch_bridge.cache import EmbeddingCache
 
 __all__ = ["Recall", "RememberingSink", "cache_at"]
@@ -23,6 +22,7 @@ _CACHES: dict[str, EmbeddingCache] = {}
 _LOCK = threading.Lock()
 _ROWS_AT_ONCE = 4_096
 _MODEL_BYTES = 16
+_TOKENS = b"tokens"  # behind a fingerprint: of rows without what padded them
 
 
 def cache_at(path: str | os.PathLike[str]) -> EmbeddingCache:
@@ -38,15 +38,24 @@ class Recall:
 
     `fingerprints` are those of the model with each reading, `contents` the
     `content_digests` of the rows, and `model` is the fingerprint of the model alone.
+    Where `any_shape` is set, rows may differ in shape under a reading; what a mask has
+    left of them is stored apart from rows that had none.
     """
 
     store: EmbeddingCache
     fingerprints: Sequence[bytes]
     contents: Sequence[bytes]
     model: bytes
+    any_shape: bool = False
 
-    def found(self, which: Indices) -> Iterator[tuple[Indices, list[NDArray[Any]]]]:
-        """Yield rows of `which` that are cached under all readings, and the vectors."""
+    def found(self, which: Indices) -> Iterator[tuple[Indices, list[Any]]]:
+        """Yield rows of `which` that are cached under all readings, and the vectors.
+
+        Of rows whose own tokens were kept, these come as a list.
+        """
+        if self.any_shape:
+            yield from self._found_entries(which)
+            return
         outs: list[NDArray[Any] | None] = [None] * len(self.fingerprints)
         for start in range(0, len(which), _ROWS_AT_ONCE):
             rows = which[start : start + _ROWS_AT_ONCE]
@@ -59,12 +68,52 @@ class Recall:
                 pieces = [out[: len(rows)][known] for out in outs if out is not None]
                 yield rows[known], pieces
 
-    def put(self, rows: Rows, pieces: Sequence[NDArray[Any]]) -> None:
-        """Store the vectors of rows, one array a reading."""
+    def put(self, rows: Rows, pieces: Sequence[Any]) -> None:
+        """Store the vectors of rows, one array a reading, or a list of their tokens."""
         places = as_indices(rows)
         for fingerprint, piece in zip(self.fingerprints, pieces, strict=True):
-            keys = self._keys(fingerprint, places)
-            self.store.put_many(keys, piece, model=self.model[:_MODEL_BYTES])
+            if not isinstance(piece, list):
+                self._put(fingerprint, places, piece)
+                continue
+            lengths = np.array([len(entry) for entry in piece])
+            for length in np.unique(lengths):
+                alike = np.flatnonzero(lengths == length)
+                some = np.stack([piece[row] for row in alike])
+                self._put(fingerprint + _TOKENS, places[alike], some)
+
+    def _put(self, fingerprint: bytes, rows: Indices, piece: NDArray[Any]) -> None:
+        keys = self._keys(fingerprint, rows)
+        self.store.put_many(keys, piece, model=self.model[:_MODEL_BYTES])
+
+    def _found_entries(self, which: Indices) -> Iterator[tuple[Indices, list[Any]]]:
+        """Yield rows of any shape, those together of which all readings are alike."""
+        for start in range(0, len(which), _ROWS_AT_ONCE):
+            rows = which[start : start + _ROWS_AT_ONCE]
+            found = [self._entries(one, rows) for one in self.fingerprints]
+            alike: dict[Hashable, list[int]] = {}
+            for position in range(len(rows)):
+                own_kinds = [
+                    "tokens" if tokens[position] else entries[position].shape
+                    for entries, tokens in found
+                    if entries[position] is not None
+                ]
+                if len(own_kinds) == len(found):
+                    alike.setdefault(tuple(own_kinds), []).append(position)
+            for kinds, positions in alike.items():
+                pieces = [[entries[one] for one in positions] for entries, _ in found]
+                yield rows[positions], _as_pieces(kinds, pieces)
+
+    def _entries(
+        self, fingerprint: bytes, rows: Indices
+    ) -> tuple[list[Any], list[bool]]:
+        """Look rows up with their own tokens, and else as they were without a mask."""
+        entries = self.store.get_many(self._keys(fingerprint + _TOKENS, rows))
+        tokens = [entry is not None for entry in entries]
+        left = [place for place, found in enumerate(tokens) if not found]
+        others = self.store.get_many(self._keys(fingerprint, rows[left]))
+        for place, entry in zip(left, others, strict=True):
+            entries[place] = entry
+        return entries, tokens
 
     def _look_up(
         self, keys: list[bytes], out: NDArray[Any] | None
@@ -102,7 +151,7 @@ class RememberingSink:
     sink: Sink | None
     rows_of: Callable[[Rows], Rows]
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
+    def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Write the pieces of a batch; count the rows of the caller's `X` done."""
         arrays = [_to_array(piece, self.dtype) for piece in pieces]
         self.recall.put(self.which[rows], arrays)
@@ -113,7 +162,17 @@ class RememberingSink:
         return self.rows_of(rows)
 
 
-def _to_array(piece: torch.Tensor, dtype: np.dtype[Any] | None) -> NDArray[Any]:
+def _as_pieces(kinds: Any, pieces: list[list[Any]]) -> list[Any]:
+    """Leave tokens in a list, and put other rows, which are of one shape, into one."""
+    return [
+        piece if kind == "tokens" else np.stack(piece)
+        for kind, piece in zip(kinds, pieces, strict=True)
+    ]
+
+
+def _to_array(piece: Piece, dtype: np.dtype[Any] | None) -> Any:
+    if isinstance(piece, Tokens):
+        return entries_of(piece, dtype)
     array = np.empty(tuple(piece.shape), dtype or result_dtype(piece.dtype))
     write_rows(array, slice(0, len(piece)), piece)
     return array

@@ -60,6 +60,8 @@ def settings_fingerprint(
 
 def _pooling_by_name(pooling: Any) -> Any:
     """Return the name of a pooling of ours, also where its function is given."""
+    if pooling is None:
+        return "own tokens"  # before, rows were stored with what padded them
     pool = POOLINGS.get(pooling, pooling) if isinstance(pooling, str) else pooling
     names = {id(ours): name for name, ours in POOLINGS.items()}
     return names.get(id(pool), pool)

@@ -10,6 +10,7 @@ import torch
 from sklearn_torch_bridge._convert import select_output
 from sklearn_torch_bridge._replica._channels_in_values import Call, channels_axis
 from sklearn_torch_bridge._replica._known_axes import Kept, KnownAxes
+from sklearn_torch_bridge._replica._own_tokens import OwnTokens
 from sklearn_torch_bridge._replica._rows_in_values import (
     Look,
     RowCountError,
@@ -18,7 +19,7 @@ from sklearn_torch_bridge._replica._rows_in_values import (
     rows_axis,
 )
 from sklearn_torch_bridge._tensor_bytes import check_storage
-from sklearn_torch_bridge._types import Pool, Selector
+from sklearn_torch_bridge._types import Piece, Pool, Selector, Tokens
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["ReadError", "Reader", "Reading"]
@@ -99,6 +100,7 @@ class Reader:
         # Every pooling that has a name returns vectors as they are.
         is_plain = first.output is None and not (first.has_own_pool or first.missing)
         self._takes_vectors = is_plain and len(readings) == 1
+        self._own_tokens = {one: OwnTokens() for one in readings if one.pool is None}
         self._known = KnownAxes({} if kept is None else kept)
         self._keep_look: Callable[[int, torch.Tensor], None] | None = None
         self._last_vectors: torch.Size | None = None  # of a batch that left no doubt
@@ -106,7 +108,7 @@ class Reader:
 
     def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
         """Begin a batch, and drop what is left of another."""
-        self._found: dict[int, torch.Tensor] = {}
+        self._found: dict[int, Piece] = {}
         self.waiting: dict[int, _Waiting] = {}
         self._mask = mask
         self._n_rows = n_rows
@@ -120,6 +122,7 @@ class Reader:
             and not value.is_nested
             and value.shape[0] == self._n_rows != value.shape[1]
             and self._keep_look is None
+            and (self._mask is None or not self._own_tokens)
         ):
             self._found[0] = value
             self._last_vectors = value.shape
@@ -130,7 +133,7 @@ class Reader:
             except Exception as error:
                 raise _carried(error, layer) from error
 
-    def take(self, n_rows: int) -> list[torch.Tensor]:
+    def take(self, n_rows: int) -> list[Piece]:
         """Return the vectors of the first rows, in the order of the readings."""
         found, self._found, self._mask = self._found, {}, None
         pieces = [*map(found.__getitem__, self._indices)]
@@ -187,7 +190,7 @@ class Reader:
         if self._keep_look is not None:
             self._keep_look(index, hidden)
         elif hidden.is_nested:
-            self._found[index] = self._pooled(reading, *_padded(hidden), self._n_rows)
+            self._found[index] = self._piece(reading, *_padded(hidden))
         else:
             rows = self._rows_axis(reading, hidden)
             channels = self._channels_axis(reading, hidden, rows)
@@ -273,8 +276,22 @@ class Reader:
         turned = _rows_first(hidden, rows)
         if channels != 1:
             turned = turned.movedim(channels, 1)
-        pooled = self._pooled(reading, turned, self._mask, self._n_rows)
-        self._found[index] = self._lasting(pooled, hidden)
+        piece = self._piece(reading, turned, self._mask)
+        if isinstance(piece, Tokens):
+            values = self._lasting(piece.values, hidden)
+            self._found[index] = Tokens(values, piece.lengths)
+        else:
+            self._found[index] = self._lasting(piece, hidden)
+
+    def _piece(
+        self, reading: Reading, hidden: torch.Tensor, mask: torch.Tensor | None
+    ) -> Piece:
+        """Return one vector per row, or without a pooling the tokens of each."""
+        if reading.pool is None and mask is not None and hidden.ndim > 1:
+            tokens = self._own_tokens[reading](hidden, mask)
+            if isinstance(tokens, Tokens):
+                return tokens
+        return self._pooled(reading, hidden, mask, self._n_rows)
 
     def _lasting(self, kept: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Return what no later layer that works in place changes."""

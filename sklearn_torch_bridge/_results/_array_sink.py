@@ -1,5 +1,6 @@
 """Results in one array, allocated once."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,20 @@ from sklearn_torch_bridge._convert import (
 from sklearn_torch_bridge._free_memory import check_fits
 from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
 from sklearn_torch_bridge._tensor_bytes import lacks_memory
-from sklearn_torch_bridge._types import Indices, Rows
+from sklearn_torch_bridge._types import Indices, Piece, Rows, Tokens
 
-__all__ = ["ArraySink"]
+__all__ = ["ArraySink", "even_rows"]
 
 
 class ArraySink:
     """An array of `n_samples` rows that takes its shape from the first batch.
 
     `expect` sets for each row of the array the row of the feed that it shows (-1:
-    none); before, and with None, they are the same.
+    none); before, and with None, they are the same. `keeps_shape` returns whether no
+    row of the feed is padded to those beside it without a mask.
     """
+
+    keeps_shape: Callable[[], bool] = bool
 
     def __init__(self, n_samples: int, dtype: np.dtype[Any] | None) -> None:
         self._n_samples = n_samples
@@ -53,10 +57,19 @@ class ArraySink:
         """Let go of the array."""
         self.array = self._view = None
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
+    @property
+    def value_dtype(self) -> np.dtype[Any]:
+        """The dtype of the values, once there are any."""
+        assert self.array is not None  # noqa: S101 - allocated by then
+        return self.array.dtype
+
+    def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
         if self._view is not None and _write_alike(self._view, rows, pieces[0]):
             return len(pieces[0])
+        return self._write([_tensor_of(piece) for piece in pieces], rows)
+
+    def _write(self, pieces: list[torch.Tensor], rows: Rows) -> int:
         array = self.array
         if array is None:
             shapes = [tuple(piece.shape[1:]) for piece in pieces]
@@ -82,8 +95,9 @@ class ArraySink:
         """Return the rows of the caller's `X` that rows of the feed stand for."""
         return rows if self._places is None else self._places.of(rows)[0]
 
-    def place(self, rows: Indices, pieces: list[NDArray[Any]]) -> None:
+    def place(self, rows: Indices, pieces: Sequence[Any]) -> None:
         """Put pieces that are arrays already where `write` would."""
+        pieces = [_array_of(piece) for piece in pieces]
         if self.array is None:
             dtype = np.result_type(*(piece.dtype for piece in pieces))
             self.allocate([piece.shape[1:] for piece in pieces], dtype)
@@ -115,7 +129,47 @@ def _other_shape(rows: Rows, piece: torch.Tensor, target: NDArray[Any]) -> Value
     return ValueError(msg)
 
 
-def _write_alike(view: torch.Tensor, rows: Rows, piece: torch.Tensor) -> bool:
+def even_rows(piece: Any) -> Any:
+    """Put rows that are all of one length into one tensor, or array; else return them.
+
+    >>> even_rows(Tokens(torch.arange(4), [2, 2]))
+    tensor([[0, 1],
+            [2, 3]])
+    """
+    if isinstance(piece, list):
+        is_even = len(piece[0]) and len({row.shape for row in piece}) == 1
+        return np.stack(piece) if is_even else piece
+    if isinstance(piece, Tokens) and len(set(piece.lengths)) == 1 and piece.lengths[0]:
+        return piece.values.reshape(len(piece), -1, *piece.values.shape[1:])
+    return piece
+
+
+def _tensor_of(piece: Piece) -> torch.Tensor:
+    even = even_rows(piece)
+    if isinstance(even, Tokens):
+        raise _uneven(even.lengths)
+    tensor: torch.Tensor = even
+    return tensor
+
+
+def _array_of(piece: Any) -> NDArray[Any]:
+    even = even_rows(piece)
+    if isinstance(even, list):
+        raise _uneven([len(row) for row in even])
+    array: NDArray[Any] = even
+    return array
+
+
+def _uneven(lengths: Sequence[int]) -> ValueError:
+    msg = (
+        "rows in one array, or in a file, must have as many tokens each, got "
+        f"{min(lengths)} to {max(lengths)} with `pooling`=None. Name a `pooling`, or "
+        "call `transform`, which gives an array for each row."
+    )
+    return ValueError(msg)
+
+
+def _write_alike(view: torch.Tensor, rows: Rows, piece: Piece) -> bool:
     """Write a batch like the one before without checking all again.
 
     The checks of `write_rows` take as long as a small model takes for 10 rows.

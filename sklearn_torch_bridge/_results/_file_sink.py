@@ -13,19 +13,19 @@ import math
 import os
 import sys
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._results._array_sink import ArraySink
 from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._tensor_bytes import array_bytes
-from sklearn_torch_bridge._types import NUMERIC_KINDS, Rows
+from sklearn_torch_bridge._types import NUMERIC_KINDS, Piece, Rows
 
 __all__ = ["FileSink"]
 
@@ -104,7 +104,7 @@ class FileSink(ArraySink):
             self._marks = self._map_marks()
         return done
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
+    def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Write a batch to the file, then mark its rows as finished."""
         n_rows = super().write(rows, pieces)
         self._mark(self.caller_rows(rows))

@@ -1,10 +1,9 @@
 """What any place for results can do; a new output format is a file beside this one."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-
-from sklearn_torch_bridge._types import Rows
+from sklearn_torch_bridge._types import Piece, Rows
 
 __all__ = ["Sink"]
 
@@ -12,7 +11,7 @@ __all__ = ["Sink"]
 class Sink(Protocol):
     """A place for batches of results, in any order."""
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> int:
+    def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Write the pieces of a batch, one a reading; count the rows of `X` done."""
 
     def caller_rows(self, rows: Rows) -> Rows:

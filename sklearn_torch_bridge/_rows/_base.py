@@ -36,6 +36,9 @@ class Feed(ABC):
     even: bool = False
     """Whether only rows of one length may share a batch."""
 
+    keeps_shape: bool = False
+    """Whether no row is padded to those beside it, but where a mask says so."""
+
     lengths: NDArray[np.int64] | None = None
     """The tokens of each row, where rows differ: they decide the order."""
 
@@ -87,6 +90,11 @@ class SubsetFeed(Feed):
         """About how long each of the chosen rows is."""
         sizes = self._feed.sizes
         return None if sizes is None else sizes[self._which]
+
+    @property
+    def keeps_shape(self) -> bool:  # type: ignore[override]  # of the feed, at any time
+        """Whether the rows of the other feed are not padded to those beside them."""
+        return self._feed.keeps_shape
 
     def __len__(self) -> int:
         return len(self._which)
@@ -143,6 +151,11 @@ class Kind(ABC):
     name: str
     has_arrays = False
     """Whether its rows are arrays or tensors, which may be raw pictures or sound."""
+    has_tokens = False
+    """Whether results without `pooling` are kept apart, where a mask names the tokens.
+    """
+    differs_in_shape = False
+    """Whether results without `pooling` are kept apart."""
 
     @abstractmethod
     def recognises(self, given: Given) -> bool:
@@ -187,6 +200,17 @@ class CheckedRows:
 
     def __len__(self) -> int:
         return n_rows(self.values)
+
+    @property
+    def differs_in_shape(self) -> bool:
+        """Whether rows differ in shape, so that results may."""
+        is_ragged: bool = getattr(self.values, "is_ragged", False)
+        return self.kind.differs_in_shape or is_ragged
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether rows have a length of their own, even if all happen to have one."""
+        return self.kind.has_tokens or self.differs_in_shape
 
     def which_may_run(self) -> Indices:
         """Return the `values` that some row of `X` shows."""

@@ -58,6 +58,9 @@ class _Columns(Kind):
 
     def made_up(self, values: Any, receiver: Receiver) -> CheckedRows:
         columns = {name: _zeros(column) for name, column in values.by_name.items()}
+        for name in MASKS.keys() & columns:  # all tokens are real
+            real = torch.ones(columns[name].shape, dtype=torch.bool)
+            columns[name] = MASKS[name].make(real)
         return CheckedRows(self, Columns(columns), 1)
 
 
@@ -72,6 +75,11 @@ class Columns:
 
     def __len__(self) -> int:
         return len(next(iter(self.by_name.values())))
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether rows differ in shape."""
+        return any(_is_ragged(column) for column in self.by_name.values())
 
     def __getitem__(self, rows: Any) -> Any:
         """Return one row as a dict, or several as columns."""

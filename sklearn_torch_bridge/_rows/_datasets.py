@@ -53,7 +53,9 @@ class _Dataset(Kind):
         if hasattr(first, "ndim"):
             check_rows_axis(receiver.loaded.module, first.ndim + 1)
         dtype = receiver.accepts.dtype
-        return RowFeed(values, _stack_items, dtype, what="stacking `X`")
+        feed = RowFeed(values, _stack_items, dtype, what="stacking `X`")
+        feed.keeps_shape = True
+        return feed
 
 
 DATASET = _Dataset()

@@ -31,7 +31,7 @@ from sklearn_torch_bridge._rows._texts import TEXTS
 from sklearn_torch_bridge._tokenizers import is_tokenizer
 from sklearn_torch_bridge._types import Indices
 
-__all__ = ["KINDS", "check_rows", "kind_of", "made_up_feed", "make_feed"]
+__all__ = ["KINDS", "check_rows", "kind_of", "made_up_rows", "make_feed"]
 
 # In the order in which they are tried: str may name FILES before they are TEXTS; the
 # caller's `preprocess` takes rows before MEDIA, and media are arrays of any shapes.
@@ -100,6 +100,6 @@ def make_feed(
     return feed if left is None else SubsetFeed(feed, left)
 
 
-def made_up_feed(checked: CheckedRows, receiver: Receiver) -> Feed:
-    """Return a feed of one row whose outputs have the shapes of those of `X`."""
-    return make_feed(checked.kind.made_up(checked.values, receiver), receiver)
+def made_up_rows(checked: CheckedRows, receiver: Receiver) -> CheckedRows:
+    """Return one row whose outputs have the shapes of those of `X`."""
+    return checked.kind.made_up(checked.values, receiver)

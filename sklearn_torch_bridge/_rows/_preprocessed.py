@@ -89,7 +89,7 @@ class RowFeed(Feed):
         refuses_masks: bool = True,
     ) -> None:
         self.lengths = lengths
-        self.even = even
+        self.even = self.keeps_shape = even
         self._padded_by = padded_by
         self._rows = rows
         self._preprocess = preprocess
@@ -165,6 +165,7 @@ class RowFeed(Feed):
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason
         if len(set(shapes)) > 1:
+            self.keeps_shape = True  # else it would have padded them
             raise UnevenBatchError.grouped(shapes) from error
         return places, error
 

@@ -38,6 +38,7 @@ class _Ragged(Kind):
 
     name = "arrays of different lengths"
     has_arrays = True
+    differs_in_shape = True
 
     def recognises(self, given: Given) -> bool:
         if is_array(given.first):
@@ -146,6 +147,7 @@ class RaggedFeed(Feed):
     """
 
     lengths_are_exact = True
+    keeps_shape = True
 
     def __init__(self, rows: Sequence[Any], accepts: AcceptedInputs) -> None:
         shapes = [tuple(row.shape) for row in rows]

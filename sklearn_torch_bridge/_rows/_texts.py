@@ -42,6 +42,7 @@ class _Texts(Kind):
     """One str a row."""
 
     name = "texts"
+    has_tokens = True
 
     def recognises(self, given: Given) -> bool:
         if given.entries is None:

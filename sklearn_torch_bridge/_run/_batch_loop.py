@@ -50,7 +50,7 @@ from sklearn_torch_bridge._run._second_look import SecondLook, kept_of
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
 from sklearn_torch_bridge._run._token_budget import USUAL_ROWS, batch_limits
-from sklearn_torch_bridge._types import Inputs, Rows
+from sklearn_torch_bridge._types import Inputs, Piece, Rows
 
 __all__ = ["RunOptions", "extract"]
 
@@ -95,6 +95,7 @@ def extract(
         if trial.changes(feed):
             even, batch_size = True, batch_size if feed.lengths_are_exact else 1
     batches = batches_of(feed, batch_size, most, even=even)
+    batches.begins_even = any(reading.pool is None for reading in readings)
     rows_of = sink.caller_rows
     run = _Run(
         module=module,
@@ -216,7 +217,7 @@ class _Run:
             raise
         stage.finish()
 
-    def write(self, rows: Rows, pieces: list[torch.Tensor]) -> None:
+    def write(self, rows: Rows, pieces: Sequence[Piece]) -> None:
         """Write the results of a batch; a `WriteError` says what has no place."""
         with self.lock:
             try:
@@ -293,9 +294,7 @@ class _OnDevice:
         """Run some rows of a batch whose results had no place."""
         self.whole.write(rows, self._results_of(rows))
 
-    def _results_of(
-        self, rows: Rows, prepare: Prepare | None = None
-    ) -> list[torch.Tensor]:
+    def _results_of(self, rows: Rows, prepare: Prepare | None = None) -> list[Piece]:
         """Prepare a batch, and return what is read of the model for it."""
         reader, n_rows = self.reader, count_rows(rows)
         inputs = prepare() if prepare else self.whole.prepared.prepare(rows)

@@ -6,7 +6,7 @@ padding through, by convolutions, positions, or a pooling of their own.
 
 import inspect
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +23,13 @@ from sklearn_torch_bridge._run._autocast import autocast_for
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._second_look import SecondLook
 from sklearn_torch_bridge._run._threads import Threads
-from sklearn_torch_bridge._types import Indices, Inputs, UnevenBatchError
+from sklearn_torch_bridge._types import (
+    Indices,
+    Inputs,
+    Piece,
+    Tokens,
+    UnevenBatchError,
+)
 
 __all__ = ["PaddingTrial"]
 
@@ -103,19 +109,21 @@ class PaddingTrial:
         ):
             look = SecondLook(self.module, own, place, layers, reader, call, feed)
 
-            def vectors(inputs: Inputs, n_rows: int) -> list[torch.Tensor]:
+            def results(inputs: Inputs, n_rows: int) -> list[Sequence[torch.Tensor]]:
                 inputs = on_device(inputs, place)
                 reader.begin(inputs.mask, n_rows)
                 call(inputs)
                 if reader.waiting:
                     look.at(rows[:n_rows])
-                return reader.take(n_rows)
+                return [*map(_by_row, reader.take(n_rows))]
 
-            beside = vectors(together, len(rows))
+            # Alone first: lengths that differ show which axis has the tokens.
+            by_itself = [(row, results(inputs, 1)) for row, inputs in padded]
+            beside = results(together, len(rows))
             return any(
                 _are_apart(one[0], other[row], roundings)
-                for row, inputs in padded
-                for one, other in zip(vectors(inputs, 1), beside, strict=True)
+                for row, own in by_itself
+                for one, other in zip(own, beside, strict=True)
             )
 
     def _prepare(self, feed: Feed, rows: Indices) -> tuple[list[Inputs], Inputs]:
@@ -206,6 +214,13 @@ def _shapes(value: Any) -> Iterator[tuple[int, ...]]:
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from _shapes(part)
+
+
+def _by_row(piece: Piece) -> Sequence[torch.Tensor]:
+    """Return the result of each row."""
+    if isinstance(piece, Tokens):
+        return piece.values.split(piece.lengths)
+    return piece.unbind()
 
 
 def _roundings(dtype: torch.dtype) -> float:

@@ -49,7 +49,8 @@ class Batches:
     it has more than one row; with `even` its rows are all of one length, and with
     `groups`, one number a row, all of one group. What failed can be taken back: `halve`
     makes all later batches smaller, `split` and `part` only this one.
-    Several threads may iterate over one object.
+    Several threads may iterate over one object. With `begins_even` the first batch has
+    rows of one length, whatever the others have.
 
     >>> [rows.tolist() for rows in Batches(3, 2, np.array([1, 3, 2]))]
     [[1, 2], [0]]
@@ -68,6 +69,7 @@ class Batches:
         groups: NDArray[np.intp] | None = None,
     ) -> None:
         self.most = most
+        self.begins_even = False
         self._batch_size = batch_size
         self._lengths = lengths
         self._even = even and lengths is not None
@@ -186,7 +188,8 @@ class Batches:
         lengths = self._lengths[rows[:size]]
         if self.most is not None:
             size = max(1, min(size, self.most // max(1, int(lengths[0]))))
-        if self._even:
+        if self._even or self.begins_even:
+            self.begins_even = False
             size = min(size, int(np.count_nonzero(lengths == lengths[0])))
         return size
 

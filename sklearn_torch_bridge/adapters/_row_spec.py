@@ -73,6 +73,13 @@ def row_spec_of(estimator: Any, method: str, rows: Any, meta: Any = None) -> Row
             raise ValueError(msg)
     elif not isinstance(estimator, Pipeline):
         result = as_dense(getattr(estimator, method)(rows))
+        if result.dtype == object and isinstance(estimator, TorchFeatureExtractor):
+            msg = (
+                "`pooling` of the extractor must not be None here: its rows differ in "
+                "length, and a partition has rows of one shape. Name a `pooling`, or "
+                "end in a step that makes one vector of each and give `meta`."
+            )
+            raise ValueError(msg)
     elif len(estimator) == 1:
         return row_spec_of(estimator[0], method, rows)
     else:

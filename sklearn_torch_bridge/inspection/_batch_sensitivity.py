@@ -115,6 +115,12 @@ def batch_sensitivity(
 
 
 def _as_vectors(Z: NDArray[Any]) -> NDArray[np.float64]:
+    """Put the values of each row side by side; of shorter rows, zeros behind them."""
+    if Z.dtype == object:
+        longest = max((entry.size for entry in Z), default=0)
+        return np.array(
+            [np.pad(entry.ravel(), (0, longest - entry.size)) for entry in Z]
+        )
     return Z.reshape(len(Z), -1).astype(np.float64)
 
 

@@ -22,7 +22,8 @@ def embeddings_by_layer(
     if Z.ndim != _TWO_AXES:
         msg = (
             "`pooling` of the extractor must give one vector per row, got "
-            f"{own.pooling!r} and an output of shape {Z.shape}."
+            f"{own.pooling!r} and an output of shape {Z.shape}"
+            f"{', with an array for each row' if Z.dtype == object else ''}."
         )
         raise ValueError(msg)
     columns = own.get_feature_names_out()
