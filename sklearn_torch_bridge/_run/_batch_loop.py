@@ -39,6 +39,7 @@ from sklearn_torch_bridge._run._failed_batches import (
 from sklearn_torch_bridge._run._failure_message import failure_message
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._run._padding_trial import PaddingTrial
+from sklearn_torch_bridge._run._plain_attention import first_by, first_plainly
 from sklearn_torch_bridge._run._prepared_batches import (
     Prepare,
     PreparedBatches,
@@ -181,12 +182,13 @@ class _Run:
         self, own: nn.Module, place: torch.device, layers: tuple[str, ...], read: Record
     ) -> Iterator[Callable[[Inputs], None]]:
         """Yield what runs a batch: the model's forward, or code compiled for it."""
+        lacks = any(one.missing for one in self.readings)
         if not self.options.compile:
             with taps(own, layers, read) as call:
-                yield call
+                yield first_plainly(call) if lacks else call
             return
         size = self.options.batch_size
-        yield compiled(
+        run = compiled(
             self.module,
             own,
             layers,
@@ -196,6 +198,11 @@ class _Run:
             ragged=self.ragged,
             report=self.options.report,
         )
+        if not lacks:
+            yield run
+            return
+        with replica(self.module, place) as (other, _), taps(other, layers, read) as by:
+            yield first_by(first_plainly(by), run)
 
     @contextmanager
     def _delivery(

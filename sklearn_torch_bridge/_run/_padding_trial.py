@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._devices import float_dtype
-from sklearn_torch_bridge._replica import Reader, Reading, replica, taps
+from sklearn_torch_bridge._replica import Reader, ReadError, Reading, replica, taps
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._autocast import autocast_for
 from sklearn_torch_bridge._run._inputs_on_device import on_device
@@ -77,7 +77,7 @@ class PaddingTrial:
                     known.clear()
                 known[trial] = known[model] = changes
             return known[model] or known[trial]
-        except UnevenBatchError:  # they share no batch
+        except (UnevenBatchError, ReadError):  # the run will meet it as well
             return False
         except Exception:  # noqa: BLE001 - the run will meet it, and name the row
             return True
@@ -219,7 +219,7 @@ def _shapes(value: Any) -> Iterator[tuple[int, ...]]:
 def _by_row(piece: Piece) -> Sequence[torch.Tensor]:
     """Return the result of each row."""
     if isinstance(piece, Tokens):
-        return piece.values.split(piece.lengths)
+        return torch.split(piece.values, piece.lengths)
     return piece.unbind()
 
 

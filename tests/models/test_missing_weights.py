@@ -65,6 +65,15 @@ def test_a_value_that_needs_a_missing_weight_is_an_error(
             extractor.transform(TEXT_ROWS)
 
 
+@pytest.mark.parametrize("compile_", [False, True], ids=["plain", "compiled"])
+def test_kernels_that_give_zeros_for_nan_do_not_hide_it(compile_, tmp_path):
+    """As attention without a mask, of a text alone, does on a CPU."""
+    saved(tmp_path, transformers.BertModel, without=LACKING["one weight"])
+    extractor = TorchFeatureExtractor(f"hf:{tmp_path}", compile=compile_)
+    with pytest.raises(ValueError, match="its files lack"):
+        extractor.transform(TEXT_ROWS[:1])
+
+
 def test_names_under_a_foreign_prefix_are_missing(prefix, tmp_path):
     """As those of a model that was wrapped as it was saved."""
     saved(tmp_path, transformers.BertModel, rename="wrapped.{}".format)

@@ -345,7 +345,7 @@ def test_entries_are_no_table(tmp_path):
             one.transform_to_file(TEXTS, folder / "Z.npy")
     assert not [*folder.iterdir()]
     masked = TorchFeatureExtractor(MODEL, pooling=None)
-    with pytest.raises(ValueError, match="as many tokens each, got 1 to"):
+    with pytest.raises(ValueError, match=r"results of one shape, .* of row 1 of"):
         masked.transform_to_file(padded(ROWS), tmp_path / "Z.npy")
     Z = masked.transform_to_file(padded([[1, 2], [3, 4]]), tmp_path / "even.npy")
     assert Z.shape == (2, 2, 4)
