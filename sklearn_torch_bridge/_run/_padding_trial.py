@@ -6,7 +6,12 @@ padding through, by convolutions, positions, or a pooling of their own.
 
 import inspect
 import weakref
+<<<<<<< ours
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+=======
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import suppress
+>>>>>>> theirs
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -117,9 +122,13 @@ class PaddingTrial:
                     look.at(rows[:n_rows])
                 return [*map(_by_row, reader.take(n_rows))]
 
+<<<<<<< ours
             # Alone first: lengths that differ show which axis has the tokens.
             by_itself = [(row, results(inputs, 1)) for row, inputs in padded]
             beside = results(together, len(rows))
+=======
+            beside = vectors(together, len(alone))
+>>>>>>> theirs
             return any(
                 _are_apart(one[0], other[row], roundings)
                 for row, own in by_itself
@@ -130,8 +139,12 @@ class PaddingTrial:
         """Prepare each row alone, and all in one batch, where rows are prepared."""
 
         def prepare() -> tuple[list[Inputs], Inputs]:
-            alone = [feed.batch(rows[place : place + 1]) for place in range(len(rows))]
-            return alone, feed.batch(rows)
+            alone, usable = [], []
+            for row in rows:
+                with suppress(Exception):  # the run will meet it, and name the row
+                    alone.append(feed.batch(np.array([row])))
+                    usable.append(row)
+            return alone, feed.batch(np.array(usable, np.intp))
 
         if not self.n_threads:
             return prepare()

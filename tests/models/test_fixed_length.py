@@ -64,6 +64,24 @@ def test_a_tower_with_a_tokenizer_equals_the_documented_call(family, side, lengt
     np.testing.assert_allclose(found, 1, atol=1e-6)
 
 
+def test_a_mask_that_the_tokenizer_does_not_give_is_not_given():
+    """SigLIP was trained to read its padding."""
+
+    class Named(t.SiglipTextModel):
+        def forward(self, input_ids, attention_mask=None):
+            assert attention_mask is None
+            return super().forward(input_ids)
+
+    torch.manual_seed(0)
+    tokenizer = tokenizer_for(["input_ids"])
+    model = Named(t.SiglipTextConfig(**WORDS)).eval()
+    tower = TorchFeatureExtractor(model, preprocess=tokenizer, output="pooler_output")
+    given = tokenizer(TEXT_ROWS, padding="max_length", return_tensors="pt")
+    with torch.inference_mode():
+        expected = model(**given).pooler_output.numpy()
+    np.testing.assert_allclose(tower.transform(TEXT_ROWS), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [

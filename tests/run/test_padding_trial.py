@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
@@ -199,7 +200,7 @@ def test_a_leak_that_begins_with_long_rows_is_found_when_they_come():
             return hidden if hidden.shape[1] < 10 else hidden.flip(1)
 
     extractor = TorchFeatureExtractor(FromTen(), preprocess=make_tokenizer())
-    for texts in (TEXTS[2:6], TEXTS):
+    for texts in ([TEXTS[0], TEXTS[2], TEXTS[5]], TEXTS):
         Z = extractor.transform(texts)
         np.testing.assert_allclose(Z, each_alone(extractor, texts), **SAME)
 
@@ -310,13 +311,68 @@ def test_rows_that_fail_alone_leave_the_others_as_they_are():
     np.testing.assert_allclose(Z[1:], alone, **SAME)
 
 
+def test_a_row_that_cannot_be_prepared_does_not_part_the_others():
+    tokenizer, counting = make_tokenizer(), Counting(Embedding())
+
+    def preprocess(rows):
+        if "" in rows:
+            msg = "empty"
+            raise ValueError(msg)
+        made = tokenizer(rows, padding=True, return_tensors="pt")
+        return {
+            "input_ids": made["input_ids"],
+            "attention_mask": made["attention_mask"],
+        }
+
+    extractor = TorchFeatureExtractor(
+        counting,
+        preprocess=lambda rows: preprocess([text for _, text in rows]),
+        on_error="nan",
+    )
+    rows = [(number, text) for number, text in enumerate(["", *TEXTS])]
+    with pytest.warns(UserWarning, match="row 0"):
+        Z = extractor.transform(rows)
+    assert max(counting.tally.sizes) == len(rows) // 2  # the half without that row
+    np.testing.assert_allclose(Z[1:], each_alone(extractor, rows[1:]), **SAME)
+
+
+def test_images_that_are_padded_to_one_size_have_one_vector(rng):
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.rest = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, pixel_values, pixel_mask=None):
+            return self.rest(pixel_values).relu().mean((2, 3))
+
+    size = {"shortest_edge": 16, "longest_edge": 48}
+    processor = transformers.DetrImageProcessorPil(size=size)
+    shapes = [(32, 16), (16, 32), (16, 16), (24, 16), (16, 48), (16, 16)]
+    images = [
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+        for shape in shapes
+    ]
+    extractor = TorchFeatureExtractor(Whole(), preprocess=processor, batch_size=4)
+    Z = extractor.transform(images)
+    np.testing.assert_allclose(Z, each_alone(extractor, images), **SAME)
+
+
 def test_a_trial_keeps_no_model_and_no_function_alive():
-    model, preprocess = Convolution(), lambda rows: padded_ids(rows)  # noqa: PLW0108 - one of its own
+    class Own(Convolution):
+        def pad(self, rows):
+            return padded_ids(rows)
+
+    model, preprocess = Own(), lambda rows: padded_ids(rows)  # noqa: PLW0108 - one of its own
     TorchFeatureExtractor(model, preprocess=preprocess).transform(TEXTS)
-    held = [weakref.ref(model), weakref.ref(preprocess)]
-    del model, preprocess
+    TorchFeatureExtractor(model, preprocess=model.pad).transform(TEXTS)
+    function, module = weakref.ref(preprocess), weakref.ref(model)
+    del preprocess
     gc.collect()
-    assert [one() for one in held] == [None, None]
+    assert function() is None
+    del model
+    gc.collect()
+    assert module() is None
 
 
 def test_a_call_that_is_no_object_of_its_own_is_known_again():
