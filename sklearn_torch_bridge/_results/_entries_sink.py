@@ -37,7 +37,6 @@ class EntriesSink(ArraySink):
         self._all_rows = all_rows
         self._like: NDArray[Any] | None = None  # an entry without tokens
         self._done = np.zeros(n_samples, bool)
-        self._largest_batch = 0
 
     @property
     def value_dtype(self) -> np.dtype[Any]:
@@ -54,7 +53,6 @@ class EntriesSink(ArraySink):
 
     def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
-        self._largest_batch = max(self._largest_batch, count_rows(rows))
         own = any(isinstance(piece, Tokens) for piece in pieces)
         if not self._tokens:
             pieces = [even_rows(piece) for piece in pieces]
@@ -90,7 +88,7 @@ class EntriesSink(ArraySink):
         """Return whether these pieces, which no other row has changed, are kept apart.
 
         Rows of another shape are their `own` under a mask. Else a batch may have padded
-        them, which shows in no shape, but where each row ran alone.
+        them, which shows in no shape.
         """
         if self._like is not None or not all(hasattr(one, "ndim") for one in pieces):
             return True
@@ -98,8 +96,7 @@ class EntriesSink(ArraySink):
         if has_axes and (self._all_rows or len(pieces) > 1):
             return True
         differs = self.array is not None and pieces[0].shape[1:] != self.array.shape[1:]
-        known = own or self.keeps_shape() or self._largest_batch == 1
-        return has_axes and differs and known
+        return has_axes and differs and (own or self.keeps_shape())
 
     def _put(self, rows: Rows, pieces: Sequence[Any]) -> None:
         """Copy entries, of several layers side by side, to their places."""

@@ -54,7 +54,7 @@ class _Dataset(Kind):
             check_rows_axis(receiver.loaded.module, first.ndim + 1)
         dtype = receiver.accepts.dtype
         feed = RowFeed(values, _stack_items, dtype, what="stacking `X`")
-        feed.keeps_shape = True
+        feed.only_stacks = True
         return feed
 
 

@@ -39,16 +39,15 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
     >>> shape_of([[1, 2], [3, 4]]), shape_of(["a"])
     ((2, 2), None)
     """
-    if is_array(value):
-        return tuple(value.shape)
     sizes, inner = [], value
-    while isinstance(inner, (list, tuple)):
+    while isinstance(inner, (list, tuple)):  # first: they may be many
         sizes.append(len(inner))
         if not inner:
             return tuple(sizes)
         inner = inner[0]
-    is_list = bool(sizes) and isinstance(inner, (int, float, np.number))
-    return tuple(sizes) if is_list else None
+    if sizes:
+        return tuple(sizes) if isinstance(inner, (float, int, np.number)) else None
+    return tuple(value.shape) if is_array(value) else None
 
 
 def as_numbers(entry: Any) -> Any:

@@ -73,7 +73,8 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowF
 class RowFeed(Feed):
     """Rows of any kind; a list of those of a batch goes through `preprocess`.
 
-    `what` is what errors say has failed. Only code of the caller may get masks.
+    `what` is what errors say has failed. With `only_stacks` it pads no row to others.
+    Only code of the caller may get masks.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class RowFeed(Feed):
         refuses_masks: bool = True,
     ) -> None:
         self.lengths = lengths
-        self.even = self.keeps_shape = even
+        self.even = self.only_stacks = even
+        self.keeps_shape = True  # as long as each row is alone
         self._padded_by = padded_by
         self._rows = rows
         self._preprocess = preprocess
@@ -117,6 +119,7 @@ class RowFeed(Feed):
     def batch(self, rows: Rows) -> Inputs:
         """Hand a list of these rows to `preprocess`."""
         places = as_indices(rows)
+        self.keeps_shape &= self.only_stacks or len(places) == 1
         try:
             made = self._made([self._copied(row) for row in places])
         except UnevenBatchError:
@@ -165,7 +168,7 @@ class RowFeed(Feed):
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason
         if len(set(shapes)) > 1:
-            self.keeps_shape = True  # else it would have padded them
+            self.only_stacks = self.keeps_shape = True  # else it would have padded
             raise UnevenBatchError.grouped(shapes) from error
         return places, error
 

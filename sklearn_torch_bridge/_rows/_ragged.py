@@ -43,7 +43,12 @@ class _Ragged(Kind):
     def recognises(self, given: Given) -> bool:
         if is_array(given.first):
             return True
-        return shape_of(given.first) is not None and len(given.shapes) > 1
+        rows, shape = given.entries, shape_of(given.first)
+        if shape is None:
+            return False
+        if len(shape) == 1 and {*map(type, rows)} <= {list, tuple}:  # a table, mostly
+            return len({*map(len, rows)}) > 1
+        return len(given.shapes) > 1
 
     def check(self, given: Given) -> CheckedRows:
         given.check_frame()

@@ -6,12 +6,8 @@ padding through, by convolutions, positions, or a pooling of their own.
 
 import inspect
 import weakref
-<<<<<<< ours
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-=======
-from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
->>>>>>> theirs
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -122,13 +118,9 @@ class PaddingTrial:
                     look.at(rows[:n_rows])
                 return [*map(_by_row, reader.take(n_rows))]
 
-<<<<<<< ours
             # Alone first: lengths that differ show which axis has the tokens.
             by_itself = [(row, results(inputs, 1)) for row, inputs in padded]
-            beside = results(together, len(rows))
-=======
-            beside = vectors(together, len(alone))
->>>>>>> theirs
+            beside = results(together, len(alone))
             return any(
                 _are_apart(one[0], other[row], roundings)
                 for row, own in by_itself
