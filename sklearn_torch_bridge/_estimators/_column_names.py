@@ -35,10 +35,17 @@ class NamedColumns(ClassNamePrefixFeaturesOutMixin):
         Raises
         ------
         NotFittedError
-            Before `fit`, which learns how many columns there are.
+            Before `fit`, which learns how many columns there are, and where settings
+            that decide it have changed since.
         AttributeError
             If the rows have several axes.
         """
+        if self._learnt_is_old():
+            msg = (
+                f"The settings of this {type(self).__name__} have changed since it was "
+                f"fitted, so it {_NO_NAMES}. Call 'fit' again."
+            )
+            raise NotFittedError(msg)
         if getattr(self, "_n_features_out", None) is not None:
             return self._column_names(input_features)
         name, shape = type(self).__name__, self._learnt_row_shape()
@@ -50,6 +57,10 @@ class NamedColumns(ClassNamePrefixFeaturesOutMixin):
             rows = f"rows that differ in length, of shape (n_tokens, {shape[-1]}) each"
         msg = f"{name} {_NO_NAMES} for {rows}. {self._for_columns}"
         raise AttributeError(msg)
+
+    def _learnt_is_old(self) -> bool:
+        """Return whether what `fit` learnt holds no more."""
+        return False
 
     def _learnt_row_shape(self) -> tuple[int, ...] | None:
         """Return the shape of a row, where `fit` has seen one."""

@@ -1,7 +1,7 @@
 """A call, run: the rows that must run go through the model, into a result."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -108,19 +108,29 @@ class Extraction:
         *,
         verbose: int = 0,
         like: NDArray[Any] | None = None,
+        makes_up: bool = False,
         also: Advance = silent,
     ) -> Extracted:
-        """Send all rows through the model, into an array; call `also` for rows done."""
+        """Send all rows through the model, into an array; call `also` for rows done.
+
+        Where none can be used, `like` shows what they would be, or a made-up row.
+        """
         # Without a pooling a row need not be as large as the one that `fit` has seen.
         if like is not None and self.plan.request.pool is not None:
             check_fits((self.n_samples, *like.shape[1:]), like.dtype)
         sink = self._sink(self._rows)
         bad = self._run(sink, verbose, also=also, proven=like is not None)
-        array = filled(sink, self._rows, bad, like)
+        shown = self._made_up() if makes_up and sink.array is None else like
+        array = filled(sink, self._rows, bad, shown)
         return Extracted(array, sink.widths, self.plan.layers)
 
     def to_file(
-        self, path: Path, *, verbose: int = 0, like: NDArray[Any] | None = None
+        self,
+        path: Path,
+        *,
+        verbose: int = 0,
+        like: NDArray[Any] | None = None,
+        makes_up: bool = False,
     ) -> NDArray[Any]:
         """Send the rows that are not in a file yet through the model, into it."""
         dtype = self.plan.request.dtype
@@ -131,7 +141,8 @@ class Extraction:
                 done = sink.finished_rows()
                 proven = like is not None or bool(done.any())
                 bad = self._run(sink, verbose, done, proven=proven)
-                filled(sink, self._rows, bad, like)
+                shown = self._made_up() if makes_up and sink.array is None else like
+                filled(sink, self._rows, bad, shown)
                 sink.finish()
         result: NDArray[Any] = np.load(path, mmap_mode="r")
         return result
@@ -168,11 +179,23 @@ class Extraction:
 
     def of_no_rows(self) -> Extracted:
         """Return a result without rows, of the width of a made-up row."""
+        made = self._of_made_up_row()
+        return replace(made, array=made.array[:0].copy())
+
+    def _of_made_up_row(self) -> Extracted:
         rows = made_up_rows(self._rows, self.plan.receiver)
         feed, sink = make_feed(rows, self.plan.receiver), self._sink(rows)
-        self._extract(feed, sink, silent)
+        bad = self._extract(feed, sink, silent)
+        if bad:
+            raise bad[0].error
         assert sink.array is not None  # noqa: S101 - `feed` is not empty
-        return Extracted(sink.array[:0].copy(), sink.widths, self.plan.layers)
+        return Extracted(sink.array, sink.widths, self.plan.layers)
+
+    def _made_up(self) -> NDArray[Any] | None:
+        """Return no rows of the width of a made-up one, if it can be made up."""
+        with suppress(Exception):  # what is wrong with the rows is said then
+            return self._of_made_up_row().learnt
+        return None
 
     def first_batch(self, n_rows: int) -> tuple[Inputs, int]:
         """Prepare a batch of the longest among the first rows, and count them."""

@@ -17,6 +17,10 @@ from sklearn_torch_bridge._estimators._extraction import (
     no_rows,
     plan_extraction,
 )
+from sklearn_torch_bridge._estimators._settings_of_fit import (
+    are_the_same,
+    settings_of_fit,
+)
 from sklearn_torch_bridge._known import known_fingerprint, remember_fingerprint
 from sklearn_torch_bridge._pickling import export_values, restore_values
 from sklearn_torch_bridge._storing import read_extractor, write_extractor
@@ -27,6 +31,8 @@ __all__ = ["TorchFeatureExtractor"]
 
 _TWO_AXES = 2
 _FINGERPRINT = "_model_fingerprint"  # of a callable: with a warm cache it is not called
+_SETTINGS = "_settings_of_fit"
+_OF_WIDTHS = ("_no_rows", "_layer_widths", "_n_features_out")
 _HANDED_ON = ("model", "preprocess", "pooling")  # to clones, however large they are
 
 
@@ -262,10 +268,14 @@ class TorchFeatureExtractor(BridgeTransformer):
         Vectors stay one array.
         """
         extraction = plan_extraction(self, X, reset=False)
-        learnt: NDArray[Any] | None = getattr(self, "_no_rows", None)
+        learnt = self._learnt_rows()
         if not extraction.n_samples:
             return extraction.of_no_rows().array if learnt is None else no_rows(learnt)
-        return extraction.to_array(verbose=self.verbose, like=learnt).array
+        made_up = self._learnt_is_old()
+        result = extraction.to_array(
+            verbose=self.verbose, like=learnt, makes_up=made_up
+        )
+        return result.array
 
     @with_callbacks
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
@@ -338,8 +348,12 @@ class TorchFeatureExtractor(BridgeTransformer):
         if not extraction.n_samples:
             msg = "`X` must hold a row: a file without rows cannot be mapped."
             raise ValueError(msg)
-        learnt = getattr(self, "_no_rows", None)
-        return extraction.to_file(Path(path), verbose=self.verbose, like=learnt)
+        return extraction.to_file(
+            Path(path),
+            verbose=self.verbose,
+            like=self._learnt_rows(),
+            makes_up=self._learnt_is_old(),
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Store this extractor as data, without pickle, in a folder of its own.
@@ -394,7 +408,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         >>> np.array_equal(loaded.transform(np.eye(4)), extractor.transform(np.eye(4)))
         True
         """
-        write_extractor(self, folder)
+        write_extractor(self, folder, left_out=self._out_of_date())
 
     @classmethod
     def load(
@@ -442,6 +456,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         """
         given = {"model": model, "preprocess": preprocess, "pooling": pooling}
         extractor: Self = read_extractor(cls, folder, given)
+        extractor._note_settings()
         return extractor
 
     def __sklearn_clone__(self) -> Self:
@@ -455,7 +470,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         return clone
 
     def __getstate__(self) -> dict[str, Any]:
+        left_out = {_SETTINGS, *self._out_of_date()}
         state = export_values(super().__getstate__())
+        state = {name: value for name, value in state.items() if name not in left_out}
         key = self.cache_key
         state[_FINGERPRINT] = known_fingerprint(self.model, cache_key=key)
         return state
@@ -463,8 +480,27 @@ class TorchFeatureExtractor(BridgeTransformer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = state.pop(_FINGERPRINT, None)
         super().__setstate__(restore_values(state))
+        self._note_settings()
         if known is not None:
             remember_fingerprint(self.model, known)
+
+    def _note_settings(self) -> None:
+        """Note the settings under which what was learnt holds."""
+        if hasattr(self, "_no_rows"):
+            self._settings_of_fit = settings_of_fit(self)
+
+    def _learnt_rows(self) -> NDArray[Any] | None:
+        """Return no rows of the width that `fit` learnt, if it is still that."""
+        return None if self._learnt_is_old() else getattr(self, "_no_rows", None)
+
+    def _learnt_is_old(self) -> bool:
+        if not hasattr(self, "_no_rows"):
+            return False
+        return not are_the_same(self._settings_of_fit, settings_of_fit(self))
+
+    def _out_of_date(self) -> tuple[str, ...]:
+        """Return the names of what is not to be stored."""
+        return _OF_WIDTHS if self._learnt_is_old() else ()
 
     def _learnt_row_shape(self) -> tuple[int, ...] | None:
         return self._no_rows.shape[1:] if hasattr(self, "_no_rows") else None
@@ -483,3 +519,4 @@ class TorchFeatureExtractor(BridgeTransformer):
             self._n_features_out = extracted.array.shape[1]
         elif hasattr(self, "_n_features_out"):
             del self._n_features_out
+        self._note_settings()

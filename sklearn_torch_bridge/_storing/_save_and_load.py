@@ -7,7 +7,7 @@ inside is looked up, and the architecture comes from the caller.
 import copy
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,16 @@ _LEARNT = (
 )
 
 
-def write_extractor(extractor: Any, folder: str | os.PathLike[str]) -> None:
-    """Store an extractor in `folder`: all of it, or nothing of it."""
+def write_extractor(
+    extractor: Any, folder: str | os.PathLike[str], *, left_out: Collection[str] = ()
+) -> None:
+    """Store an extractor in `folder`: all of it, or nothing of it.
+
+    Of what was learnt, the names `left_out` are out of date.
+    """
     target = Path(folder)
     check_target(target)  # before the weights are read
-    content, state = _describe(extractor)
+    content, state = _describe(extractor, {*_LEARNT} - {*left_out})
     write_folder(target, content, state)
 
 
@@ -75,7 +80,9 @@ def read_extractor(
     return extractor
 
 
-def _describe(extractor: Any) -> tuple[dict[str, Any], State | None]:
+def _describe(
+    extractor: Any, known: Collection[str]
+) -> tuple[dict[str, Any], State | None]:
     """Return the settings, and the weights where the model is a module."""
     parameters = extractor.get_params(deep=False)
     again = {
@@ -86,7 +93,7 @@ def _describe(extractor: Any) -> tuple[dict[str, Any], State | None]:
     weights, state = _describe_weights(parameters["model"])
     left_out = {*again, *_LEFT_OUT}
     stored = {name: parameters[name] for name in parameters if name not in left_out}
-    learnt = {name: value for name, value in vars(extractor).items() if name in _LEARNT}
+    learnt = {name: value for name, value in vars(extractor).items() if name in known}
     content = {
         "class": _name_of(type(extractor)),
         "versions": VERSIONS,
