@@ -104,6 +104,7 @@ class Reader:
         self._known = KnownAxes({} if kept is None else kept)
         self._keep_look: Callable[[int, torch.Tensor], None] | None = None
         self._last_vectors: torch.Size | None = None  # of a batch that left no doubt
+        self._rows_are_first = False  # as was found of vectors
         self.begin(None, 0)
 
     def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
@@ -120,7 +121,8 @@ class Reader:
             and type(value) is torch.Tensor
             and value.ndim == _TWO_AXES
             and not value.is_nested
-            and value.shape[0] == self._n_rows != value.shape[1]
+            and value.shape[0] == self._n_rows
+            and (value.shape[1] != self._n_rows or self._rows_are_first)
             and self._keep_look is None
             and (self._mask is None or not self._own_tokens)
         ):
@@ -242,6 +244,7 @@ class Reader:
                 raise no_rows_axis(hidden.shape, n_rows, look)
             rows = _AS_IT_IS if rows is None else rows
             self._known.keep_rows(place, n_rows, rows)
+            self._rows_are_first = hidden.ndim == _TWO_AXES and rows == 0
         if look is not None and reading.has_own_pool:  # it might take tokens for rows
             self._pooled(reading, _rows_first(look.value, rows), look.mask, look.n_rows)
         channels = self._channels_axis(reading, hidden, rows)
