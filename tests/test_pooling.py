@@ -143,3 +143,13 @@ def test_float64_stays_float64():
 def test_flatten_keeps_every_value():
     hidden = torch.arange(24.0).reshape(2, 3, 4)
     assert POOLINGS["flatten"](hidden).tolist() == hidden.reshape(2, 12).tolist()
+
+
+@pytest.mark.parametrize("name", ["auto", "mean", "max", "last", "cls"])
+def test_no_advice_keeps_the_padding_where_a_mask_does_not_fit(name):
+    """What averages over the last axis averages features, and padding with them."""
+    mask = torch.ones(2, 4)
+    with pytest.raises(ValueError, match="a callable `pooling` that leaves") as caught:
+        POOLINGS[name](torch.zeros(2, 5, 3), mask)
+    assert "rows of one length" in str(caught.value)
+    assert "gap" not in str(caught.value)
