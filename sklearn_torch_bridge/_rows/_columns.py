@@ -136,7 +136,7 @@ def _as_column(name: str, given: Any) -> Any:
         if rows is not None and _are_tensors(rows):
             return torch.stack([entry.detach() for entry in rows])
         return np.asarray(column)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         msg = f"column {name!r} of `X` cannot be made one array: {error}"
         raise ValueError(msg) from error
 
