@@ -140,7 +140,8 @@ def spoilt(draw, row, shape, source):
         given = as_given.get(source, torch.tensor(numbers))
     else:
         given = _oddity(fault, numbers, row)
-    return Drawn(given, ANY if fault in MAYBE else None)
+    unsure = fault in MAYBE or not numbers.size  # of no values none is missing
+    return Drawn(given, ANY if unsure else None)
 
 
 def _oddity(fault, numbers, row):
@@ -203,9 +204,21 @@ CONTAINERS = {
 
 def whole(rows):
     """Put rows of one source into one array or tensor."""
-    if any(isinstance(row, torch.Tensor) for row in rows):
+    tensors = [row for row in rows if isinstance(row, torch.Tensor)]
+    if tensors:
+        if any(map(is_freed, tensors)):  # torch would read what is not there
+            msg = "a row was freed"
+            raise ValueError(msg)
         return torch.stack(rows)
+    if any(isinstance(row, np.ma.MaskedArray) for row in rows):
+        return np.ma.concatenate([row[None] for row in rows])
     return np.stack(rows)
+
+
+def is_freed(tensor):
+    """Return whether a tensor has values, and its memory has not."""
+    is_strided = tensor.layout is torch.strided and not tensor.is_meta
+    return is_strided and tensor.numel() > tensor.untyped_storage().nbytes()
 
 
 def compressed(draw, table):

@@ -3,6 +3,7 @@
 A new kind is one file with a `Kind`, and one line here.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn_torch_bridge._rows._base import (
 from sklearn_torch_bridge._rows._columns import COLUMNS
 from sklearn_torch_bridge._rows._datasets import DATASET
 from sklearn_torch_bridge._rows._empty import EMPTY
+from sklearn_torch_bridge._rows._entry_faults import as_numbers, is_array
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._rows._images_and_sound import FILES, MEDIA, raw_media
 from sklearn_torch_bridge._rows._preprocessed import PREPROCESSED, preprocessed_feed
@@ -72,11 +74,33 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
         good = np.delete(np.arange(len(X)), [*given.hidden])
         some = check_rows(estimator, _safe_indexing(X, good), reset=reset)
         return some.among(len(X), good)
+    try:
+        return _checked(given)
+    except (TypeError, ValueError):
+        one_by_one = _rows_of_lists(given) if given.forgiving else None
+        if one_by_one is None:
+            raise
+    return _checked(one_by_one)
+
+
+def _checked(given: Given) -> CheckedRows:
     kind = kind_of(given)
     if is_tokenizer(given.preprocess) and kind not in _WITH_TOKENIZER:
-        msg = f"`X` must hold str for a tokenizer, got {type(X).__name__} of others."
+        name = type(given.X).__name__
+        msg = f"`X` must hold str for a tokenizer, got {name} of others."
         raise TypeError(msg)
     return kind.check(given)
+
+
+def _rows_of_lists(given: Given) -> Given | None:
+    """Return rows of lists as arrays, of which one that is none is a bad row."""
+    X = given.X
+    if given.preprocess is not None or not isinstance(X, (list, tuple)):
+        return None
+    if not any(isinstance(row, (list, tuple)) for row in X):
+        return None
+    rows = [as_numbers(row) if isinstance(row, (list, tuple)) else row for row in X]
+    return replace(given, X=rows) if any(map(is_array, rows)) else None
 
 
 def make_feed(

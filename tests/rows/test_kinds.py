@@ -304,3 +304,28 @@ def test_a_row_that_is_not_finite_is_refused_or_becomes_nan_in_every_kind(name):
     np.testing.assert_array_equal(
         np.isnan(Z).any(axis=1), np.arange(n_rows) == n_rows - 1
     )
+
+
+NO_ROWS = {
+    "missing": None,
+    "nan": float("nan"),
+    "a text": "ab",
+    "with a text": ["a", 1.0],
+    "with a missing value": [None, 1.0],
+    "a number": 7.0,
+    "a set": {1.0, 2.0},
+    "another shape": [[1.0, 2.0]],
+    "an object": object(),
+}
+
+
+@pytest.mark.parametrize("make", [list, tuple], ids=["lists", "tuples"])
+@pytest.mark.parametrize("bad", NO_ROWS)
+def test_among_rows_that_are_lists_one_that_is_none_is_bad_alone(make, bad):
+    X = make([make([1.0, 2.0]), NO_ROWS[bad], make([3, 4])])
+    extractor = TorchFeatureExtractor(nn.Identity(), pooling="flatten", on_error="nan")
+    with pytest.warns(BadRowWarning, match="row 1 of"):
+        Z = extractor.fit_transform(X)
+    np.testing.assert_array_equal(Z, [[1, 2], [np.nan, np.nan], [3, 4]])
+    with pytest.raises((TypeError, ValueError)):
+        extractor.set_params(on_error="raise").transform(X)

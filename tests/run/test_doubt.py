@@ -198,3 +198,48 @@ def test_a_count_of_results_that_is_wrong_is_never_hidden_by_running_rows_alone(
     extractor = TorchFeatureExtractor(model, on_error="nan")
     with pytest.raises(ValueError, match="one result per row"):
         extractor.transform(np.arange(50.0)[:, None])
+
+
+NAMES = {
+    "forward": "failed on row 21",
+    "pooling": "output of row 21",
+    "no tensor": "output of row 21",
+    "preprocess": "failed on row 21",
+    "width": "result of row 53",  # the first 32 decide what is another width
+    "dtype": "result of row 21",
+}
+
+
+@pytest.mark.parametrize("some", NAMES)
+def test_an_error_names_its_row_after_few_more_forwards(some):
+    forward, options = SOME[some]
+    x = np.ones(64)
+    x[53 if some == "width" else 21] = -1000
+    X = [str(value) for value in x] if some == "preprocess" else x[:, None]
+    model = Counting(Returning(forward))
+    extractor = TorchFeatureExtractor(model, **options)
+    with pytest.raises(Exception, match=NAMES[some]):
+        extractor.transform(X)
+    assert len(model.tally.sizes) <= 2 + 2 * np.log2(32)
+
+
+def test_rows_that_fail_only_together_are_named_together():
+    def forward(x):
+        if len(x) > 8:
+            msg = "too many"
+            raise RuntimeError(msg)
+        return x
+
+    words = r"(?s)failed on rows 0 to 15, .* too many.*half of these rows passed"
+    with pytest.raises(ForwardError, match=words):
+        TorchFeatureExtractor(Returning(forward)).transform(np.zeros((64, 1)))
+
+
+def test_where_halves_run_out_of_memory_the_whole_batch_is_named():
+    def forward(x):
+        if len(x) < 32:
+            raise MemoryError
+        return refuse(x)
+
+    with pytest.raises(ForwardError, match=r"failed on rows 0 to 31, .* boom"):
+        TorchFeatureExtractor(Returning(forward)).transform(np.zeros((64, 1)))
