@@ -6,8 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._convert._dtypes import holds_all
+from sklearn_torch_bridge._convert._exact_integers import (
+    digits,
+    find_rounded,
+    rounded_error,
+)
+from sklearn_torch_bridge._types import Indices
 
-__all__ = ["cast", "cast_into"]
+__all__ = ["FirstRow", "cast", "cast_into", "later_rows"]
+
+FirstRow = int | Indices
+"""The number of the first of some rows, or the numbers of all."""
+
+
+def later_rows(first_row: FirstRow, n_rows: int) -> FirstRow:
+    """Return what `first_row` is without the first `n_rows`."""
+    return first_row + n_rows if isinstance(first_row, int) else first_row[n_rows:]
 
 
 def cast(values: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
@@ -17,12 +31,23 @@ def cast(values: NDArray[Any], target: np.dtype[Any]) -> NDArray[Any]:
     return out
 
 
-def cast_into(out: NDArray[Any], values: NDArray[Any]) -> None:
+def cast_into(
+    out: NDArray[Any], values: NDArray[Any], *, first_row: FirstRow = 0
+) -> None:
     """Write `values` into `out`; one that does not fit is a ValueError.
 
     A float may be rounded to a shorter one, but a finite value must not become
-    infinite. For integers NaN, a fraction or another sign does not fit.
+    infinite. For integers NaN, a fraction or another sign does not fit; they may not
+    be rounded themselves. `first_row` is the number of the first row in errors, or the
+    numbers of all rows.
     """
+    if values.dtype.kind in "iu" and out.dtype.kind in "fc":
+        place = find_rounded(values, digits(out.dtype))
+        if place is not None:
+            row = place // max(1, values[:1].size) if values.ndim else 0
+            number = later_rows(first_row, row)
+            named = number if isinstance(number, int) else number[0]
+            raise rounded_error(named, values.reshape(-1)[place], out.dtype)
     is_integral = out.dtype.kind in "biu" and values.size
     if is_integral and not holds_all(out.dtype, values.dtype):
         _check_integers(values, out.dtype)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._convert._checked_cast import cast_into
+from sklearn_torch_bridge._convert._checked_cast import FirstRow, cast_into, later_rows
 from sklearn_torch_bridge._convert._dtypes import (
     HELD_DTYPES,
     SHARED_DTYPES,
@@ -57,7 +57,7 @@ def copy_or_share(
     return out
 
 
-def fill(out: NDArray[Any], values: torch.Tensor) -> None:
+def fill(out: NDArray[Any], values: torch.Tensor, *, first_row: FirstRow = 0) -> None:
     """Write a strided CPU tensor into `out`, of its shape, in one pass.
 
     NumPy allocates (in huge pages, and the tensor's storage stays resizable); torch
@@ -67,7 +67,7 @@ def fill(out: NDArray[Any], values: torch.Tensor) -> None:
         copy_values(torch.from_numpy(out), values)
     else:
         rows = np.atleast_1d(out)
-        _fill_checked(rows, values.reshape(rows.shape))
+        _fill_checked(rows, values.reshape(rows.shape), first_row)
 
 
 def copy_values(out: torch.Tensor, values: torch.Tensor) -> None:
@@ -98,7 +98,7 @@ def _is_written_by_torch(dtype: torch.dtype, target: np.dtype[Any]) -> bool:
     return held == target or (target in _WRITTEN_BY_TORCH and holds_all(target, held))
 
 
-def _fill_checked(out: NDArray[Any], values: torch.Tensor) -> None:
+def _fill_checked(out: NDArray[Any], values: torch.Tensor, first_row: FirstRow) -> None:
     """Write in pieces that stay in the cache while they are checked."""
     n_rows = len(values)
     step = max(1, SERIAL_LIMIT // max(1, values[:1].numel()))
@@ -108,7 +108,8 @@ def _fill_checked(out: NDArray[Any], values: torch.Tensor) -> None:
         piece = values[start : start + step]
         widened = scratch[: len(piece)]
         torch.from_numpy(widened).copy_(piece)
-        cast_into(out[start : start + step], widened)
+        rows = out[start : start + step]
+        cast_into(rows, widened, first_row=later_rows(first_row, start))
 
 
 def _can_share(values: torch.Tensor, target: np.dtype[Any]) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
+from sklearn_torch_bridge._convert._exact_integers import digits
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._types import NUMERIC_KINDS
 
@@ -20,8 +21,6 @@ __all__ = [
     "is_same_float",
     "result_dtype",
 ]
-
-_WIDE_BYTES = 4
 
 # Tables, not torch.empty(0, dtype=...).numpy(): that would follow a
 # `with torch.device("meta")` of the caller.
@@ -88,13 +87,13 @@ def is_same_float(held: np.dtype[Any], dtype: torch.dtype) -> bool:
 
 
 def holds_all(target: np.dtype[Any], held: np.dtype[Any]) -> bool:
-    """Check whether `target` has a value, if a rounded one, for each of `held`.
+    """Check whether `target` has a value for each of `held`: no integer is rounded.
 
-    >>> [holds_all(np.dtype("f4"), np.dtype(name)) for name in ("int64", "float64")]
+    >>> [holds_all(np.dtype("f8"), np.dtype(name)) for name in ("int32", "int64")]
     [True, False]
     """
-    if held.kind in "biu" and target.kind in "fc":
-        return target.itemsize >= _WIDE_BYTES
+    if held.kind in "iu" and target.kind in "fc":
+        return 8 * held.itemsize <= digits(target)
     return np.can_cast(held, target, "safe")
 
 

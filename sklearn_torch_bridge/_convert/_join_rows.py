@@ -56,7 +56,7 @@ def _stacked(blocks: list[_Block], asked: np.dtype[Any] | None) -> NDArray[Any]:
     step = max(1, SERIAL_LIMIT // max(1, tensors[0].numel()))
     for start in range(0, len(tensors), step):
         rows = torch.stack(tensors[start : start + step])
-        fill(out[start : start + len(rows)], rows)
+        fill(out[start : start + len(rows)], rows, first_row=start)
     return out
 
 
@@ -67,9 +67,9 @@ def _concatenated(blocks: list[_Block], asked: np.dtype[Any] | None) -> NDArray[
     for block in blocks:
         rows = out[start : start + len(block)]
         if isinstance(block, torch.Tensor):
-            fill(rows, block)
+            fill(rows, block, first_row=start)
         else:
-            cast_into(rows, block)
+            cast_into(rows, block, first_row=start)
         start += len(block)
     return out
 
@@ -88,7 +88,8 @@ def write_rows(target: NDArray[Any], rows: Rows, source: torch.Tensor) -> None:
             f"{tuple(values.shape)}. Pool rows of different length."
         )
         raise ValueError(msg)
-    fill(block, values)
+    numbers = (rows.start or 0) if isinstance(rows, slice) else rows
+    fill(block, values, first_row=numbers)
     if not isinstance(rows, slice):
         target[rows] = block
 

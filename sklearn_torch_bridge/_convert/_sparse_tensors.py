@@ -20,6 +20,9 @@ _MATRIX = 2
 _INT32_RANGE = 2**31
 _NO_FLOAT16 = "`dtype` must be one that SciPy has for sparse data, got 'float16'."
 
+# In which integers are summed: their own may be too short, and floats may round them.
+_SUMS = {"i": np.int64, "u": np.uint64}
+
 # SciPy has no BSC: it is the BSR of the transpose.
 _COMPRESSED = {
     torch.sparse_csr: (sp.csr_array, "col_indices", "crow_indices"),
@@ -56,7 +59,8 @@ def to_scipy(
         shared.check_format(full_check=True)
         return shared
     # Widened before duplicates are summed: 60000 + 60000 is infinite in float16.
-    wide = np.promote_types(held_dtype(tensor.dtype), target)
+    held = held_dtype(tensor.dtype)
+    wide = np.dtype(_SUMS.get(held.kind, np.promote_types(held, target)))
     to_array = _from_coo if tensor.layout is torch.sparse_coo else _from_compressed
     try:
         matrix = to_array(tensor, wide)

@@ -15,6 +15,7 @@ from sklearn_torch_bridge._convert._array_likes import (
 )
 from sklearn_torch_bridge._convert._copy_or_share import copy_or_share, refuse_sharing
 from sklearn_torch_bridge._convert._dtypes import check_numeric
+from sklearn_torch_bridge._convert._exact_integers import kept_integers
 from sklearn_torch_bridge._convert._join_rows import join
 from sklearn_torch_bridge._convert._select_output import is_container, select_output
 from sklearn_torch_bridge._convert._sparse_tensors import recast_scipy, to_scipy
@@ -109,7 +110,7 @@ def to_numpy(
         array = as_array(value)
         rows = tensor_rows(array)
     if rows is None:
-        return recast_array(array, asked, copy=copy)
+        return kept_integers(value, array, recast_array(array, asked, copy=copy))
     if not isinstance(value, list):
         _refuse_matrices(rows)
     refuse_sharing(copy, "values in several pieces are joined")

@@ -23,6 +23,7 @@ from sklearn_torch_bridge._convert import (
     check_indices,
     check_there,
     held_dtype,
+    kept_integers,
     output_or_rows,
     refuse_kind,
     stack,
@@ -228,7 +229,10 @@ class TensorToArray(BridgeTransformer):
             has_columns = hasattr(value, "columns") or sp.issparse(value)
             plain = value if has_columns else as_array(value)
             checked = self._validated(plain, reset=reset, dtype="numeric")
-            array = self._densified(to_numpy(checked, dtype=self.dtype, copy=self.copy))
+            array = to_numpy(checked, dtype=self.dtype, copy=self.copy)
+            if not sp.issparse(array):
+                kept_integers(value, checked, array)
+            array = self._densified(array)
             row_shape = array.shape[1:]
             array = self._flattened(array)
         if array.ndim != _MATRIX and self._container() != "default":

@@ -10,9 +10,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
-from sklearn_torch_bridge._convert import is_same_float, to_tensor
+from sklearn_torch_bridge._convert import (
+    integers_among,
+    is_same_float,
+    rounded_error,
+    to_tensor,
+)
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._pinned_memory import is_staged, pinned
+from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._rows._base import (
     CheckedRows,
     Feed,
@@ -42,6 +48,9 @@ class _Array(Kind):
     name = "an array"
     has_arrays = True
 
+    def __init__(self, integers: NDArray[np.bool_] | None = None) -> None:
+        self._integers = integers
+
     def recognises(self, given: Given) -> bool:
         return True
 
@@ -52,10 +61,13 @@ class _Array(Kind):
         given.check_frame()
         return self.check_array(given, given.X, counts=not hasattr(given.X, "columns"))
 
-    def check_array(self, given: Given, X: Any, *, counts: bool) -> CheckedRows:
+    def check_array(
+        self, given: Given, X: Any, *, counts: bool, rows: Any = None
+    ) -> CheckedRows:
         """Check a numeric array of two axes or more; its dtype stays.
 
         The estimator `counts` its columns, unless those are the entries of one column.
+        `rows` are what it was made of, where that was of several dtypes.
         """
         array: NDArray[Any] = check_array(
             X,
@@ -71,9 +83,11 @@ class _Array(Kind):
             raise ConversionError(msg)
         if array.ndim == _TWO_AXES and counts:
             given.check_width(array)
+        integers = integers_among(X if rows is None else rows, array)
+        kind = self if integers is None else _Array(integers)
         if not given.forgiving:  # it was checked above
-            return CheckedRows(self, array, len(array))
-        return without_rows_not_finite(self, array, given)
+            return CheckedRows(kind, array, len(array))
+        return without_rows_not_finite(kind, array, given)
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
         check_rows_axis(receiver.loaded.module, values.ndim)
@@ -83,7 +97,8 @@ class _Array(Kind):
         # Compiled code may ask of its inputs what a part of an array does not give.
         shared = device.type == "cpu" and not receiver.compiles and accepts.only_reads
         memory = pinned if is_staged(device) else None
-        return ArrayFeed(values, accepts.dtype, memory, only_read=shared)
+        integers = self._integers
+        return ArrayFeed(values, accepts.dtype, memory, integers, only_read=shared)
 
     def made_up(self, values: Any, receiver: Receiver) -> CheckedRows:
         return CheckedRows(self, np.zeros((1, *values.shape[1:]), values.dtype), 1)
@@ -129,6 +144,7 @@ class ArrayFeed(Feed):
     """The rows of an array; floats are cast to the model's dtype batch by batch.
 
     Batches are copies, unless with `only_read` the model is known not to write to them.
+    Of floats, `integers` says which were such, and may not be rounded.
     """
 
     def __init__(
@@ -136,6 +152,7 @@ class ArrayFeed(Feed):
         array: NDArray[Any],
         dtype: torch.dtype,
         memory: Memory | None = None,
+        integers: NDArray[np.bool_] | None = None,
         *,
         only_read: bool = False,
     ) -> None:
@@ -143,6 +160,7 @@ class ArrayFeed(Feed):
         self._array = array
         self._dtype = dtype
         self._memory = memory
+        self._integers = integers
         self._spare = _Spare()
         self._as_it_is = (
             only_read and is_same_float(array.dtype, dtype) and _can_wrap(array)
@@ -160,9 +178,26 @@ class ArrayFeed(Feed):
             fresh if source.nbytes < _CHEAP_BYTES else self._spare
         )
         try:
-            return Inputs((to_tensor(source, dtype=self._dtype, memory=memory),))
+            made = to_tensor(source, dtype=self._dtype, memory=memory)
         except ValueError as error:
             raise FeedError(rows, self._overflow) from error
+        if self._integers is not None:
+            self._check_integers(rows, source, made)
+        return Inputs((made,))
+
+    def _check_integers(
+        self, rows: Rows, source: NDArray[Any], made: torch.Tensor
+    ) -> None:
+        assert self._integers is not None  # noqa: S101 - asked before
+        marked = self._integers[rows]
+        lost = marked & (made.double().cpu().numpy() != source)
+        if lost.any():
+            row, *_ = place = np.unravel_index(int(np.argmax(lost)), lost.shape)
+            value, dtype = int(source[place]), self._dtype
+            raise FeedError(
+                as_indices(rows)[[row]],
+                lambda named: rounded_error(named.removeprefix("row "), value, dtype),
+            )
 
     def _overflow(self, rows: str) -> ValueError:
         reason = overflow(self._array.dtype, self._dtype)

@@ -8,7 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._convert import hidden_fault, iter_faults
+from sklearn_torch_bridge._convert import (
+    hidden_fault,
+    iter_faults,
+    kept_integers,
+    stack,
+)
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
 from sklearn_torch_bridge._rows._entry_faults import (
     as_row,
@@ -134,8 +139,11 @@ def _as_column(name: str, given: Any) -> Any:
     column = given if rows is None else rows
     try:
         if rows is not None and _are_tensors(rows):
+            if len({entry.dtype for entry in rows}) > 1:
+                return stack(rows, None)  # which rounds no integers
             return torch.stack([entry.detach() for entry in rows])
-        return np.asarray(column)
+        array = np.asarray(column)
+        return kept_integers(column, array, array)
     except (RuntimeError, TypeError, ValueError) as error:
         msg = f"column {name!r} of `X` cannot be made one array: {error}"
         raise ValueError(msg) from error

@@ -11,8 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sklearn_torch_bridge._convert import digits, find_rounded, rounded_error
 from sklearn_torch_bridge._row_numbers import as_indices
-from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
+from sklearn_torch_bridge._rows._base import (
+    CheckedRows,
+    Feed,
+    FeedError,
+    Kind,
+    Receiver,
+)
 from sklearn_torch_bridge._rows._entry_faults import (
     as_row,
     is_array,
@@ -30,6 +37,7 @@ from sklearn_torch_bridge.models import MASKS, AcceptedInputs
 __all__ = ["RAGGED", "RaggedFeed", "group_numbers", "of_one_dtype"]
 
 _DOUBLE = 8  # bytes of the widest numbers that torch has
+_INTEGERS = "holds_integers"
 _RAGGED = "arrays of finite numbers, with as many axes each, and an entry or more"
 
 
@@ -103,7 +111,23 @@ def of_one_dtype(rows: list[Any]) -> list[Any]:
     common = functools.reduce(torch.promote_types, dtypes)
     if common.is_floating_point:
         common = torch.float64  # which holds integers that a shorter float rounds
-    return [_as_tensor(row).to(common) for row in rows]
+        for place, row in enumerate(rows):
+            _check_digits(place, row)
+    converted = [_as_tensor(row).to(common) for row in rows]
+    for row, own in zip(rows, converted, strict=True):
+        if common.is_floating_point and not _torch_dtype(row).is_floating_point:
+            vars(own)[_INTEGERS] = True  # which no shorter float may round
+    return converted
+
+
+def _check_digits(place: int, row: Any) -> None:
+    """Refuse integers that float64 would round."""
+    values = row.cpu().numpy() if isinstance(row, torch.Tensor) else row
+    if values.dtype.kind not in "iu":
+        return
+    lost = find_rounded(values, digits(np.dtype(np.float64)))
+    if lost is not None:
+        raise rounded_error(place, values.reshape(-1)[lost], torch.float64)
 
 
 def _torch_dtype(row: Any) -> torch.dtype:
@@ -178,7 +202,7 @@ class RaggedFeed(Feed):
 
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows into one tensor as long as the longest of them."""
-        own = [copied_row(self._rows[row], self._dtype) for row in as_indices(rows)]
+        own = [self._copied(row) for row in as_indices(rows)]
         padded = nn.utils.rnn.pad_sequence(
             own, batch_first=True, padding_value=self._padding
         )
@@ -189,3 +213,19 @@ class RaggedFeed(Feed):
         mask = steps < lengths[:, None]
         given_mask = MASKS[self._mask_name].make(mask)
         return Inputs((padded,), {self._mask_name: given_mask}, mask)
+
+    def _copied(self, row: int) -> torch.Tensor:
+        """Return a row in the dtype of the model, which must hold its integers."""
+        given = self._rows[row]
+        own = copied_row(given, self._dtype)
+        if isinstance(given, torch.Tensor) and hasattr(given, _INTEGERS):
+            lost = own.double() != given
+            if bool(lost.any()):
+                value, dtype = int(given[lost][0]), self._dtype
+                raise FeedError(
+                    np.array([row]),
+                    lambda named: rounded_error(
+                        named.removeprefix("row "), value, dtype
+                    ),
+                )
+        return own

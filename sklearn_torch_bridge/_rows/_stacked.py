@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sklearn_torch_bridge._convert import stack
 from sklearn_torch_bridge._rows._arrays import ARRAY
 from sklearn_torch_bridge._rows._base import CheckedRows, Kind
 from sklearn_torch_bridge._rows._entry_faults import (
@@ -40,11 +41,16 @@ class _Stacked(Kind):
         if isinstance(whole, torch.Tensor):
             some = TENSOR.check_tensor(given, whole, counts=counts)
         else:
-            some = ARRAY.check_array(given, whole, counts=counts)
+            rows = [given.entries[row] for row in good] if _is_mixed(given) else None
+            some = ARRAY.check_array(given, whole, counts=counts, rows=rows)
         return some.among(n_samples, good) if len(bad) else some
 
 
 STACKED = _Stacked()
+
+
+def _is_mixed(given: Given) -> bool:
+    return len({str(getattr(one, "dtype", "")) for one in given.entries}) > 1
 
 
 def stacked(entries: Sequence[Any], *, forgiving: bool = False) -> tuple[Any, Indices]:
@@ -64,9 +70,10 @@ def stacked(entries: Sequence[Any], *, forgiving: bool = False) -> tuple[Any, In
     good = [one for one, fault in zip(entries, faults, strict=True) if fault is None]
     if not good:
         return [], bad
-    if isinstance(model, torch.Tensor):
+    dtypes = {one.dtype for one in good if isinstance(one, torch.Tensor)}
+    if len(dtypes) == 1 and isinstance(model, torch.Tensor):
         return torch.stack([tensor.detach() for tensor in good]), bad
-    return np.stack([np.asarray(row) for row in good]), bad
+    return stack(good, None), bad  # which rounds no integers
 
 
 def _fault(entry: Any, model: Any) -> str | None:

@@ -329,3 +329,57 @@ def test_among_rows_that_are_lists_one_that_is_none_is_bad_alone(make, bad):
     np.testing.assert_array_equal(Z, [[1, 2], [np.nan, np.nan], [3, 4]])
     with pytest.raises((TypeError, ValueError)):
         extractor.set_params(on_error="raise").transform(X)
+
+
+MIXED = {
+    "lists": lambda big: [[0.5, 2.0], [1.0, big]],
+    "arrays": lambda big: [np.array([0.5, 2.0]), np.array([1, big])],
+    "short arrays": lambda big: [np.array([0.5, 2.0], "f4"), np.array([1, big])],
+    "tensors": lambda big: [torch.tensor([0.5, 2.0]), torch.tensor([1, big])],
+    "ragged arrays": lambda big: [np.ones(3), np.array([1, big])],
+    "ragged tensors": lambda big: [torch.ones(3), torch.tensor([1, big])],
+    "series": lambda big: pd.Series([np.array([0.5, 2.0]), np.array([1, big])]),
+    "frame": lambda big: pd.DataFrame({"a": [0.5, 1.0], "b": [2, big]}),
+    "polars": lambda big: pl.DataFrame({"a": [0.5, 1.0], "b": [2, big]}),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [(nn.Linear(1, 1), 2**24), (nn.Linear(1, 1).double(), 2**53)],
+    ids=["float32", "float64"],
+)
+def test_integers_among_floats_are_not_rounded_for_a_model(name, model, most):
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = model
+
+        def forward(self, x):
+            return x[:, :2] * 1
+
+    extractor = TorchFeatureExtractor(First(), dtype="float64")
+    assert extractor.transform(MIXED[name](most))[1].tolist() == [1, most]
+    with pytest.raises(ValueError, match=f"row 1 has the integer {most + 1}, which"):
+        extractor.transform(MIXED[name](most + 1))
+
+
+def test_an_integer_that_a_model_cannot_hold_may_become_nan():
+    extractor = TorchFeatureExtractor(nn.Linear(2, 1), on_error="nan")
+    with pytest.warns(BadRowWarning, match="^row 1 of"):
+        Z = extractor.transform(MIXED["frame"](2**24 + 1))
+    assert np.isnan(Z[:, 0]).tolist() == [False, True]
+
+
+def test_integers_that_a_model_returns_are_not_rounded():
+    class Ids(nn.Module):
+        def forward(self, x):
+            return x * 1
+
+    extractor = TorchFeatureExtractor(Ids(), batch_size=2)
+    X = np.array([[1], [2], [2**24 + 1]])
+    with pytest.raises(ValueError, match=f"row 2 has the integer {2**24 + 1}, which"):
+        extractor.transform(X)
+    exact = extractor.set_params(dtype="int64").transform(X)
+    assert exact.ravel().tolist() == [1, 2, 2**24 + 1]
