@@ -36,7 +36,7 @@ from sklearn_torch_bridge._convert._select_output import (
 )
 from sklearn_torch_bridge._convert._sparse_indices import check_indices
 from sklearn_torch_bridge._convert._to_numpy import output_or_rows, to_numpy
-from sklearn_torch_bridge._convert._to_tensor import to_tensor
+from sklearn_torch_bridge._convert._to_tensor import lost_values, to_tensor
 from sklearn_torch_bridge._convert._unwrap_or_refuse import (
     TENSOR_TYPES,
     unwrap,
@@ -59,6 +59,7 @@ __all__ = [
     "iter_faults",
     "iter_fields",
     "kept_integers",
+    "lost_values",
     "output_or_rows",
     "refuse_kind",
     "result_dtype",

@@ -128,9 +128,11 @@ def _check_shapes(blocks: list[_Block], *, from_axis: int) -> None:
     for row, block in enumerate(blocks):
         shape = block.shape
         if len(shape) != len(first) or shape[from_axis:] != first[from_axis:]:
+            joins = from_axis == 0 and len(first) > 1 and first[1:] == shape[1:]
+            hint = " Where each entry is a batch, `to_numpy` joins them." * joins
             msg = (
                 f"a list must hold equal shapes: {what} 0 has {first}, "
-                f"{what} {row} has {tuple(shape)}. Pad or pool them first."
+                f"{what} {row} has {tuple(shape)}. Pad or pool them first.{hint}"
             )
             raise ValueError(msg)
 

@@ -54,8 +54,8 @@ def unwrap(tensor: torch.Tensor, *, allow_sparse: bool = False) -> torch.Tensor:
     whole = tensor if type(tensor) in TENSOR_TYPES else _without_subclass(tensor)
     if whole.is_meta:
         msg = (
-            f"{_summary(whole)} has a shape but no values. Load the model's weights, "
-            "or run it on a real device."
+            f"{_summary(whole)} is on the meta device: it has a shape but no values. "
+            "Load the model's weights, or run it on a real device."
         )
         raise ConversionError(msg)
     if whole.is_nested:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from sklearn_torch_bridge._convert import deep_fault
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
-from sklearn_torch_bridge._rows._entry_faults import is_array
+from sklearn_torch_bridge._rows._entry_faults import is_array, is_finite
 from sklearn_torch_bridge._rows._given_input import Given, is_number
 from sklearn_torch_bridge._rows._images_and_sound import FILES, is_foreign, raw_media
 from sklearn_torch_bridge._rows._preprocessed import RowFeed, preprocessed_feed
@@ -142,7 +142,7 @@ def _stacked(items: Sequence[Any]) -> torch.Tensor:
         for item in items
     ]
     stacked = torch.stack([tensor.detach() for tensor in tensors])
-    if stacked.is_floating_point() and not bool(torch.isfinite(stacked).all()):
+    if stacked.is_floating_point() and not is_finite(stacked):
         msg = "an item must be finite, got NaN or infinity."
         raise ValueError(msg)
     return stacked

@@ -11,6 +11,7 @@ from sklearn_torch_bridge._types import REAL_KINDS
 __all__ = [
     "as_numbers",
     "as_row",
+    "as_wide",
     "is_array",
     "is_finite",
     "is_missing",
@@ -81,9 +82,14 @@ def number_fault(entry: Any) -> str | None:
     return hidden_fault(entry)
 
 
+def as_wide(tensor: torch.Tensor) -> torch.Tensor:
+    """Return floats of one byte, of which torch knows little, as longer ones."""
+    is_tiny = tensor.is_floating_point() and tensor.element_size() == 1
+    return tensor.float() if is_tiny else tensor
+
+
 def is_finite(entry: Any) -> bool:
     """Return whether all values of an array or a tensor are finite."""
     if isinstance(entry, torch.Tensor):
-        tiny = entry.is_floating_point() and entry.element_size() == 1
-        return bool(torch.isfinite(entry.float() if tiny else entry).all())
+        return bool(torch.isfinite(as_wide(entry)).all())
     return bool(np.isfinite(entry).all())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from sklearn_torch_bridge._rows._base import CheckedRows, Kind, n_rows
+from sklearn_torch_bridge._rows._entry_faults import as_wide
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._types import Indices
 
@@ -62,7 +63,7 @@ def finite_rows(values: Any) -> NDArray[np.bool_]:
         finite[rows[~np.isfinite(values.data)]] = False
         return finite
     if isinstance(values, torch.Tensor):
-        found = torch.isfinite(values)
+        found = torch.isfinite(as_wide(values))
         if bool(found.all()):
             return np.ones(len(values), bool)
         per_row: NDArray[np.bool_] = found.reshape(len(values), -1).all(1).cpu().numpy()

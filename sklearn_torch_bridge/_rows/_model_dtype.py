@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sklearn_torch_bridge._convert import to_tensor
+from sklearn_torch_bridge._convert import lost_values, to_tensor
 
 __all__ = ["as_argument", "copied_row", "overflow", "to_model_dtype"]
 
@@ -16,8 +16,8 @@ def to_model_dtype(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if not held.is_floating_point or held == dtype:
         return tensor
     cast = tensor.to(dtype)
-    if torch.finfo(dtype).max < torch.finfo(held).max:
-        lost = tensor.isfinite() & ~cast.isfinite()
+    if torch.finfo(dtype).max < torch.finfo(held).max or cast.element_size() == 1:
+        lost = lost_values(tensor, cast)
         lowest = torch.finfo(held).min  # what stands for -inf in a mask
         if bool((lost & (tensor != lowest)).any()):
             raise overflow(held, dtype)
