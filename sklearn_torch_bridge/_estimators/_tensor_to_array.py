@@ -33,7 +33,7 @@ from sklearn_torch_bridge._convert import (
 )
 from sklearn_torch_bridge._estimators._base_transformer import BridgeTransformer
 from sklearn_torch_bridge._estimators._callbacks import fit_task, with_callbacks
-from sklearn_torch_bridge._types import Selector
+from sklearn_torch_bridge._types import REAL_KINDS, Selector
 
 __all__ = ["TensorToArray"]
 
@@ -198,8 +198,18 @@ class TensorToArray(BridgeTransformer):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = False
         tags.input_tags.allow_nan = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.transformer_tags.preserves_dtype = self._preserved_dtypes()
         return tags
+
+    def _preserved_dtypes(self) -> list[str]:
+        """Return the dtypes that stay, for scikit-learn: those that `dtype` allows."""
+        if self.dtype is None:
+            return ["float64", "float32"]
+        try:
+            asked = np.dtype(self.dtype)
+        except TypeError:  # `transform` will say so
+            return []
+        return [asked.name] if asked.kind in REAL_KINDS and asked.isnative else []
 
     def _learnt_row_shape(self) -> tuple[int, ...] | None:
         return getattr(self, "row_shape_", None)
@@ -214,11 +224,7 @@ class TensorToArray(BridgeTransformer):
         """Convert, check and flatten `X`; learn from it where `reset`."""
         check_options(self, _CHECKS)
         value = output_or_rows(X, self.output)
-        refuse_kind(value)
-        if not isinstance(value, list):  # of which each entry is looked at below
-            check_there(value)
-        if sp.issparse(value):
-            check_indices(value)
+        _check_readable(value)
         rows = _rows_of(value)
         first = value if rows is None else rows[0]
         if isinstance(first, torch.Tensor) or rows is not None:
@@ -239,13 +245,13 @@ class TensorToArray(BridgeTransformer):
             msg = (
                 f"`flatten` must be True with set_output(transform="
                 f"{self._container()!r}) for rows of shape {array.shape[1:]}: a frame "
-                "has two axes."
+                f"has two axes.{_of_batches(value)}"
             )
             raise ValueError(msg)
         if reset:
             self._learn(first, row_shape, array)
         else:
-            self._check_width(array)
+            self._check_width(array, _of_batches(value))
         return array
 
     def _learn(self, first: Any, row_shape: tuple[int, ...], array: Any) -> None:
@@ -255,13 +261,13 @@ class TensorToArray(BridgeTransformer):
         self.row_shape_ = row_shape
         self._n_features_out = array.shape[1] if array.ndim == _MATRIX else None
 
-    def _check_width(self, array: Any) -> None:
+    def _check_width(self, array: Any, hint: str = "") -> None:
         """Compare with what `fit` saw, where there was one."""
         width = getattr(self, "_n_features_out", None)
         if width is not None and array.shape[1:] != (width,):
             msg = (
                 f"`X` must give {width} columns as in fit, got rows of shape "
-                f"{array.shape[1:]}."
+                f"{array.shape[1:]}.{hint}"
             )
             raise ValueError(msg)
 
@@ -305,6 +311,22 @@ class TensorToArray(BridgeTransformer):
         if is_asked_complex:
             return value
         return check_array(value, estimator=self, input_name="X", **options)
+
+
+def _check_readable(value: Any) -> None:
+    """Refuse what has no values, or would lose its mask in scikit-learn's checks."""
+    refuse_kind(value)
+    if not isinstance(value, list):  # of which each entry is looked at as a row
+        check_there(value)
+    if sp.issparse(value):
+        check_indices(value)
+
+
+def _of_batches(value: Any) -> str:
+    """Return what to say of a list of what may be batches: each of them is a row."""
+    rows = value if isinstance(value, list) else []
+    is_batch = any(getattr(row, "ndim", 0) >= _MATRIX for row in rows)
+    return " Each entry of a list is a row; `to_numpy` joins batches." * is_batch
 
 
 def _rows_of(value: Any) -> list[Any] | None:

@@ -19,11 +19,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
-from sklearn.utils import estimator_checks
+from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 
-from sklearn_torch_bridge import ConversionError, OutputError, TensorToArray
+from sklearn_torch_bridge import ConversionError, OutputError, TensorToArray, to_numpy
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta")
 
@@ -399,3 +399,58 @@ def test_a_frame_has_two_axes():
     with pytest.raises(ValueError, match=r"`flatten` must be True .*shape \(3, 4\)"):
         step.fit_transform(X)
     assert step.set_params(flatten=True).fit_transform(X).shape == (2, 12)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(None, "float32", "float64", "float16", "int64", "uint8", "bool"),
+        *(np.float32, np.dtype("i2"), float, ">f4", "complex64", "no dtype"),
+    ],
+    ids=str,
+)
+def test_the_tag_of_dtypes_that_stay_follows_the_parameter(dtype):
+    step = TensorToArray(dtype=dtype)
+    preserved = get_tags(step).transformer_tags.preserves_dtype
+    if dtype is None:
+        assert preserved == ["float64", "float32"]
+    elif dtype in ("complex64", "no dtype", ">f4"):
+        assert preserved == []
+    else:
+        assert preserved == [np.dtype(dtype).name]
+    estimator_checks.check_transformer_preserve_dtypes("TensorToArray", step)
+
+
+BATCHES = [torch.ones(3, 2), torch.ones(3, 2)]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda: TensorToArray().fit_transform([*BATCHES, torch.ones(1, 2)]),
+        lambda: TensorToArray().fit_transform([np.ones((3, 2)), np.ones((1, 2))]),
+        lambda: TensorToArray().fit(torch.ones(1, 2)).transform(BATCHES),
+        lambda: TensorToArray().set_output(transform="pandas").fit_transform(BATCHES),
+    ],
+    ids=["uneven", "arrays", "after fit", "frame"],
+)
+def test_to_numpy_is_named_for_a_list_of_batches(convert):
+    with pytest.raises(ValueError, match=r"batch.*`to_numpy` joins|`to_numpy` joins b"):
+        convert()
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda one: one,
+        lambda one: [one],
+        lambda one: [[one]],
+        lambda one: [{"a": one}],
+        lambda one: pd.Series([one]),
+    ],
+    ids=["tensor", "rows", "lists", "mappings", "series"],
+)
+@pytest.mark.parametrize("convert", [to_numpy, TensorToArray().fit_transform])
+def test_a_meta_tensor_is_called_so_in_every_container(convert, dress):
+    with pytest.raises(ConversionError, match=r"\bmeta\b"):
+        convert(dress(torch.ones(2, 2, device="meta")))
