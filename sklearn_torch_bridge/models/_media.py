@@ -18,13 +18,19 @@ __all__ = ["ImageRows", "SoundRows"]
 
 _TWO_AXES, _THREE_AXES = 2, 3
 _CHANNELS = (1, 3, 4)
+_OF_16_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_OF_ANY_RANGE = ("I", "F")
+_STEPS_TO_8_BITS = 257  # 65535 becomes 255
+_BACKGROUND = (255, 255, 255, 255)
 
 
 class ImageRows:
     """Makes of images (paths, Pillow's, arrays of bytes) what a model takes.
 
     `prepare` gets upright images of Pillow in `mode`, as a list; it `pads` them where
-    it does not bring all to one size.
+    it does not bring all to one size. Grey values of 16 bits are scaled to 8,
+    transparent images lie on white, and images of 32 bits (modes I and F), of which no
+    range is known, are refused.
     """
 
     even = False
@@ -45,12 +51,16 @@ class ImageRows:
         return self._prepare([_open_image(row, self._mode) for row in rows])
 
     def takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
-        """Return whether an array is a picture, and not prepared already."""
-        has_channels = len(shape) == _THREE_AXES and (
-            shape[-1] in _CHANNELS or shape[0] in _CHANNELS
-        )
-        is_uint8 = str(dtype).rpartition(".")[2] == "uint8"
-        return is_uint8 and (len(shape) == _TWO_AXES or has_channels)
+        """Return whether an array is a picture, and not prepared already.
+
+        It may be of a dtype that `__call__` refuses: channels are first in what is
+        prepared, and then of floats or of long integers.
+        """
+        if len(shape) != _THREE_AXES:
+            return len(shape) == _TWO_AXES
+        if shape[0] not in _CHANNELS:
+            return shape[-1] in _CHANNELS
+        return str(dtype).rpartition(".")[2] in ("uint8", "uint16", "bool")
 
     def example(self) -> NDArray[np.uint8]:
         """Return a row, for the width of a result without rows."""
@@ -63,16 +73,38 @@ def _open_image(row: Any, mode: str) -> Any:
     turn = import_optional("PIL.ImageOps", purpose="opening images").exif_transpose
     if isinstance(row, (str, os.PathLike)):
         with pillow.open(row) as image:
-            return turn(image).convert(mode)
+            return _in_mode(turn(image), mode)
     if isinstance(row, (np.ndarray, torch.Tensor)):
-        return pillow.fromarray(_as_picture(row)).convert(mode)
+        return _in_mode(pillow.fromarray(_as_picture(row)), mode)
     if isinstance(row, pillow.Image):
-        return turn(row).convert(mode)
+        return _in_mode(turn(row), mode)
     msg = (
         "a row must be an image of Pillow, a path to one, or an array of uint8, got "
         f"{type(row).__name__}."
     )
     raise TypeError(msg)
+
+
+def _in_mode(image: Any, mode: str) -> Any:
+    """Convert an image to `mode`, where Pillow would cut values off or drop alpha."""
+    pillow = import_optional("PIL.Image", purpose="opening images")
+    if image.mode in _OF_ANY_RANGE:
+        msg = (
+            f"an image of mode {image.mode!r} must be scaled to 8 bits first, for "
+            "nothing says which of its values are black and white. Make an array of "
+            "uint8 of it, or an image of mode 'L'."
+        )
+        raise ValueError(msg)
+    if image.mode in _OF_16_BITS:
+        values = np.asarray(image).astype(np.uint32) + _STEPS_TO_8_BITS // 2
+        scaled = pillow.fromarray((values // _STEPS_TO_8_BITS).astype(np.uint8))
+        return scaled.convert(mode)
+    is_transparent = image.mode.endswith(("A", "a")) or "transparency" in image.info
+    if not is_transparent:
+        return image.convert(mode)
+    straight = image.convert("LA") if image.mode == "La" else image
+    behind = pillow.new("RGBA", image.size, _BACKGROUND)
+    return pillow.alpha_composite(behind, straight.convert("RGBA")).convert(mode)
 
 
 def _as_picture(row: Any) -> NDArray[np.uint8]:
@@ -81,7 +113,8 @@ def _as_picture(row: Any) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim not in (_TWO_AXES, _THREE_AXES):
         msg = (
             "an array must be a picture of uint8, (height, width, channels), got "
-            f"{array.dtype} of shape {array.shape}."
+            f"{array.dtype} of shape {array.shape}. Scale its values to 0 to 255 and "
+            "make uint8 of them; what is prepared already has its channels first."
         )
         raise TypeError(msg)
     if array.ndim == _THREE_AXES and array.shape[-1] not in _CHANNELS:

@@ -61,10 +61,9 @@ def test_an_array_that_is_prepared_already_stays(vit, rng):
     np.testing.assert_allclose(Z, expected.numpy(), **CLOSE)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
 def test_an_image_of_another_mode_is_converted(vit, rng, mode):
-    image = families.make_images(rng, 1)[0].convert("L" if mode == "I;16" else mode)
-    image = image.convert("I;16") if mode == "I;16" else image
+    image = families.make_images(rng, 1)[0].convert(mode)
     extractor = TorchFeatureExtractor(vit)
     np.testing.assert_array_equal(
         extractor.transform([image]), extractor.transform([image.convert("RGB")])
@@ -318,3 +317,113 @@ def test_a_file_that_is_no_sound_has_no_length_and_is_refused(sound, tmp_path):
 def test_channels_are_averaged_and_bytes_lie_around_their_middle(sound, tmp_path):
     wavfile.write(tmp_path / "a.wav", 100, np.array([[0, 128], [128, 128]], np.uint8))
     assert sound([tmp_path / "a.wav"]).kwargs["input_values"].tolist() == [[-0.5, 0]]
+
+
+def opened(image, mode="RGB"):
+    """Return the values that a model is shown of an image."""
+    return ImageRows(lambda images: np.array(images[0]), mode=mode)([image])
+
+
+GREY = np.array([[0, 1000, 4095], [40000, 65278, 65535]], "u2")
+EIGHT_BITS = [[0, 4, 16], [156, 254, 255]]
+
+
+@pytest.mark.parametrize("kind", ["I;16", "I;16L", "I;16B"])
+@pytest.mark.parametrize("suffix", [None, ".png", ".tif"])
+def test_grey_values_of_16_bits_are_scaled(kind, suffix, tmp_path):
+    """Pillow makes white of all from 255 on: all scans had one vector."""
+    memory = GREY.astype(">u2" if kind == "I;16B" else "<u2").tobytes()
+    image = Image.frombytes(kind, (3, 2), memory)
+    if suffix:
+        Image.fromarray(GREY).save(tmp_path / f"scan{suffix}")
+        image = tmp_path / f"scan{suffix}"
+        with Image.open(image) as file:
+            if file.mode == "I":
+                pytest.skip("this Pillow opens it with 32 bits")
+    shown = opened(image)
+    assert shown[..., 0].tolist() == EIGHT_BITS
+    assert (shown == shown[..., :1]).all()
+    assert opened(image, "L").tolist() == EIGHT_BITS
+
+
+@pytest.mark.parametrize("kind", ["I", "F"])
+def test_values_without_a_known_range_are_refused_with_the_row(kind, vit):
+    good = Image.new("RGB", (8, 8))
+    scan = Image.fromarray(GREY.astype({"I": "i4", "F": "f4"}[kind]))
+    words = f"row 1: ValueError: an image of mode '{kind}' must be scaled to 8 bits"
+    with pytest.raises(ForwardError, match=words):
+        TorchFeatureExtractor(vit).transform([good, scan])
+    extractor = TorchFeatureExtractor(vit, on_error="nan")
+    with pytest.warns(BadRowWarning, match="^row 1 of"):
+        assert np.isnan(extractor.transform([good, scan])[:, 0]).tolist() == [
+            False,
+            True,
+        ]
+
+
+COLOURS = np.array([[[250, 0, 0], [0, 200, 0], [0, 0, 100]]], "u1")
+ALPHA = np.array([[0, 255, 51]], "u1")
+ON_WHITE = [[[255, 255, 255], [0, 200, 0], [204, 204, 224]]]
+GREY_ON_WHITE = [[255, 200, 224]]
+
+
+def with_key(image, key):
+    image.info["transparency"] = key
+    return image
+
+
+def of_a_palette():
+    image = Image.new("P", (3, 1))
+    image.putpalette([*COLOURS.ravel()])
+    image.putdata([0, 1, 2])
+    return with_key(image, bytes(ALPHA.ravel()))
+
+
+TRANSPARENT = {
+    "RGBA": lambda: (Image.fromarray(np.dstack([COLOURS, ALPHA])), ON_WHITE),
+    "array": lambda: (np.dstack([COLOURS, ALPHA]), ON_WHITE),
+    "P": lambda: (of_a_palette(), ON_WHITE),
+    "PA": lambda: (of_a_palette().convert("PA"), ON_WHITE),
+    "LA": lambda: (
+        Image.merge(
+            "LA", [Image.fromarray(COLOURS.max(axis=2)), Image.fromarray(ALPHA)]
+        ),
+        np.repeat(np.array(GREY_ON_WHITE)[..., None], 3, axis=2).tolist(),
+    ),
+    "RGB with a key": lambda: (
+        with_key(Image.fromarray(COLOURS), (250, 0, 0)),
+        [[[255, 255, 255], [0, 200, 0], [0, 0, 100]]],
+    ),
+    "L with a key": lambda: (
+        with_key(Image.fromarray(COLOURS.max(axis=2)), 100),
+        [[[250] * 3, [200] * 3, [255] * 3]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_transparent_images_lie_on_white(name):
+    """Colours that nobody sees were shown to the model."""
+    image, expected = TRANSPARENT[name]()
+    np.testing.assert_allclose(opened(image), expected, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"])
+def test_opaque_images_are_shown_as_pillow_shows_them(kind, rng):
+    pixels = Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8))
+    image = pixels.convert(kind)
+    np.testing.assert_array_equal(opened(image), np.array(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (8, 9, 1), (8, 9, 4), (8, 9)])
+@pytest.mark.parametrize("dtype", ["uint16", "bool", "float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    "dress",
+    [list, np.stack, lambda X: [*map(torch.tensor, X)]],
+    ids=["list", "array", "tensors"],
+)
+def test_pictures_of_other_dtypes_are_refused(vit, shape, dtype, dress):
+    X = dress([np.ones(shape, dtype)] * 2)
+    words = rf"row 0.*must be a picture of uint8.*got {dtype} of shape"
+    with pytest.raises(ForwardError, match=words):
+        TorchFeatureExtractor(vit).transform(X)
