@@ -163,3 +163,9 @@ def test_no_setting_gets_the_vectors_of_another(X, tmp_path, one, other):
             cached.transform(X), extractor.transform(X), strict=True
         )
     cache.close()
+
+
+def test_rows_stored_with_what_padded_them_are_not_found(monkeypatch):
+    now = settings_fingerprint(b"m", pooling=None)
+    monkeypatch.setattr(_settings_fingerprint, "_pooling_by_name", lambda pool: pool)
+    assert settings_fingerprint(b"m", pooling=None) != now

@@ -208,6 +208,28 @@ def test_layers_are_put_side_by_side_token_by_token(tmp_path):
         of_texts(layer=[one, "pool"]).transform(TEXTS)
 
 
+def test_a_later_layer_that_works_in_place_changes_no_tokens():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.letters = nn.Embedding(128, 4)
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, input_ids, attention_mask):
+            del attention_mask
+            return self.act(self.letters(input_ids))
+
+    model = InPlace()
+    both = TorchFeatureExtractor(
+        model, preprocess=Letters(), pooling=None, layer=["letters", "act"]
+    )
+    letters = model.letters.weight.detach().numpy()
+    for text in ("bad", "cabbage"):
+        own = letters[ids_of(text)]
+        (entry,) = both.transform([text])
+        np.testing.assert_allclose(entry, np.hstack([own, own.clip(0)]), **SAME)
+
+
 def test_rows_that_could_not_be_used_are_one_token_of_nan(tmp_path):
     extractor = of_texts(on_error="nan")
     with pytest.warns(BadRowWarning, match="rows 0, 2 of"):
