@@ -28,6 +28,7 @@ from sklearn_torch_bridge._replica import Reading
 from sklearn_torch_bridge._run import PRECISIONS, RunOptions, reporter
 from sklearn_torch_bridge._types import Pool, Selector
 from sklearn_torch_bridge.cache import EmbeddingCache
+from sklearn_torch_bridge.models import check_no_pairs
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["Request", "request_of"]
@@ -85,6 +86,8 @@ class Request:
 def request_of(extractor: Any) -> Request:
     """Check all options of an extractor."""
     check_options(extractor, _CHECKS)
+    if extractor.preprocess is None:
+        check_no_pairs(extractor.model)
     _check_container(extractor)
     label = type(extractor).__name__
     run = RunOptions(

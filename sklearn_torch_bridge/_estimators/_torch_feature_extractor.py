@@ -45,12 +45,13 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     Parameters
     ----------
-    model : torch.nn.Module, str or callable
-        What computes the features. A string names a model with what prepares its
-        rows: ``"hf:NAME_OR_PATH"`` of transformers, for texts, images or sound (extra
-        ``hf``), ``"st:NAME_OR_PATH"`` of sentence-transformers, equal to its `encode`
-        (extra ``st``), ``"timm:NAME_OR_PATH"`` (extra ``timm``) and
-        ``"torchvision:NAME"`` (extra ``vision``) without their heads,
+    model : torch.nn.Module, bound method of one, str or callable
+        What computes the features. A method (``clip.encode_image``), or a partial of
+        it or of a module, is run as the forward of its module. A string names a model
+        with what prepares its rows: ``"hf:NAME_OR_PATH"`` of transformers, for texts,
+        images or sound (extra ``hf``), ``"st:NAME_OR_PATH"`` of sentence-transformers,
+        equal to its `encode` (extra ``st``), ``"timm:NAME_OR_PATH"`` (extra ``timm``)
+        and ``"torchvision:NAME"`` (extra ``vision``) without their heads,
         ``"torchscript:PATH"`` and ``"export:PATH"``; `models.register` adds others.
         A callable takes no argument and returns a module. Both are loaded at first
         use, once per process, and not pickled; and loaded again once a file of theirs,

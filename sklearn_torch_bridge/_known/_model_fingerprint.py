@@ -17,6 +17,7 @@ from torch import nn
 
 from sklearn_torch_bridge._digest import digest, fingerprint_files
 from sklearn_torch_bridge._errors import FingerprintError
+from sklearn_torch_bridge._pickling import is_module_call
 from sklearn_torch_bridge.models import files_of, is_loaded, load_model
 
 __all__ = [
@@ -131,7 +132,8 @@ def is_received(model: Any) -> bool:
 
 def _is_callable(model: Any) -> bool:
     """Check for a callable that makes a module."""
-    return callable(model) and not isinstance(model, nn.Module)
+    is_module = isinstance(model, nn.Module) or is_module_call(model)
+    return callable(model) and not is_module
 
 
 def remember_fingerprint(model: Any, fingerprint: bytes) -> None:

@@ -1,8 +1,14 @@
 """Pickles of modules: their weights in a few arrays, which joblib maps for its workers.
 
-Hides how the arrays are laid out and read back, and the names in pickles of old.
+Hides how the arrays are laid out and read back, and the names in pickles of old. What
+stands for a module, a handle or a method of one, is told here too.
 """
 
+from sklearn_torch_bridge._pickling._module_calls import (
+    ModuleCall,
+    is_module_call,
+    module_called,
+)
 from sklearn_torch_bridge._pickling._old_names import find_old_names
 from sklearn_torch_bridge._pickling._pack import (
     Packed,
@@ -15,10 +21,13 @@ from sklearn_torch_bridge._pickling._pack import (
 from sklearn_torch_bridge._pickling._shared import Shared, share
 
 __all__ = [
+    "ModuleCall",
     "Packed",
     "Shared",
     "cloudpickle",
     "export_values",
+    "is_module_call",
+    "module_called",
     "reducer_override",
     "restore_values",
     "share",

@@ -21,6 +21,7 @@ from torch import nn
 
 from sklearn_torch_bridge._devices import device_types
 from sklearn_torch_bridge._packages import is_installed
+from sklearn_torch_bridge._pickling._module_calls import is_module_call
 from sklearn_torch_bridge._pickling._segments import LARGE_BYTES, segments_of
 from sklearn_torch_bridge._tensor_bytes import Bytes
 from sklearn_torch_bridge._tokenizers import is_tokenizer
@@ -95,10 +96,10 @@ def exported(content: Any) -> Export:
 
 
 def export_values(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Wrap the modules and tokenizers among the values of an object's state."""
+    """Wrap modules, their methods and tokenizers among the values of a state."""
     return {
         name: exported(value)
-        if isinstance(value, nn.Module) or is_tokenizer(value)
+        if isinstance(value, nn.Module) or is_module_call(value) or is_tokenizer(value)
         else value
         for name, value in state.items()
     }

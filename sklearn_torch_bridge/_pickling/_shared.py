@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from torch import nn
 
+from sklearn_torch_bridge._pickling._module_calls import is_module_call, owner_of
 from sklearn_torch_bridge._pickling._pack import exported
 
 __all__ = ["Shared", "share"]
@@ -18,7 +19,7 @@ def share(model: Any) -> "Shared":
 
     Parameters
     ----------
-    model : torch.nn.Module
+    model : torch.nn.Module or bound method of one
         The module to share.
 
     Returns
@@ -30,7 +31,8 @@ def share(model: Any) -> "Shared":
     Raises
     ------
     TypeError
-        If `model` is not a module. Strings and callables need no handle.
+        If `model` is no module, nor a method of one. Strings and callables need no
+        handle.
 
     See Also
     --------
@@ -56,7 +58,7 @@ def share(model: Any) -> "Shared":
     """
     if isinstance(model, Shared):
         return model
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module) and not is_module_call(model):
         msg = (
             f"`model` must be a torch.nn.Module, got {model!r}. Strings and callables "
             "are cheap in a grid as they are."
@@ -68,7 +70,7 @@ def share(model: Any) -> "Shared":
 class Shared:
     """A handle on a module, which copies and clones as itself; made by `share`."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: Any) -> None:
         self.module = module
 
     def __copy__(self) -> Self:
@@ -83,12 +85,14 @@ class Shared:
         return share, (exported(self.module),)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Shared) and other.module is self.module
+        return isinstance(other, Shared) and other.module == self.module
 
     def __hash__(self) -> int:
-        return hash((Shared, id(self.module)))
+        return hash((Shared, self.module))
 
     def __repr__(self) -> str:
-        n_parameters = sum(weight.numel() for weight in self.module.parameters())
-        kind = type(self.module).__name__
+        module = owner_of(self.module)
+        assert module is not None  # noqa: S101 - checked by `share`
+        n_parameters = sum(weight.numel() for weight in module.parameters())
+        kind = getattr(self.module, "__qualname__", type(module).__name__)
         return f"share({kind} with {n_parameters:,} parameters)"

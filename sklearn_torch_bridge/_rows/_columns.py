@@ -218,7 +218,9 @@ class ColumnsFeed(Feed):
     """
 
     def __init__(self, columns: Columns, accepts: AcceptedInputs) -> None:
-        taken = columns.by_name if accepts.names is None else accepts.names
+        self._as_one = accepts.takes_one_mapping(columns.by_name)
+        names = None if self._as_one else accepts.names
+        taken = columns.by_name if names is None else names
         unknown = [name for name in columns.by_name if name not in taken]
         if unknown:
             msg = (
@@ -244,6 +246,8 @@ class ColumnsFeed(Feed):
         """Copy these rows of each column, floats in the dtype of the model."""
         taken = self._columns[rows].by_name
         kwargs = {name: self._copied(values) for name, values in taken.items()}
+        if self._as_one:
+            return Inputs(args=(kwargs,), mask=read_mask(kwargs))
         return Inputs(kwargs=kwargs, mask=read_mask(kwargs))
 
     def _copied(self, values: Any) -> torch.Tensor:

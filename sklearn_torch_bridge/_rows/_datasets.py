@@ -53,7 +53,10 @@ class _Dataset(Kind):
         if hasattr(first, "ndim"):
             check_rows_axis(receiver.loaded.module, first.ndim + 1)
         dtype = receiver.accepts.dtype
-        feed = RowFeed(values, _stack_items, dtype, what="stacking `X`")
+        accepts = receiver.accepts
+        feed = RowFeed(
+            values, _stack_items, dtype, accepts=accepts, what="stacking `X`"
+        )
         feed.only_stacks = True
         return feed
 

@@ -178,7 +178,8 @@ def needs_preprocess(row: Any) -> TypeError:
     """Return the error for rows of a kind that a model does not take by itself."""
     msg = (
         f"`X` holds {type(row).__name__} objects: give a `preprocess` that makes of a "
-        "list of them what the model takes, or a model that brings one."
+        "list of them what the model takes (of graphs a batch, as "
+        "Batch.from_data_list does), or a model that brings one."
     )
     return TypeError(msg)
 

@@ -31,7 +31,7 @@ from sklearn_torch_bridge._types import (
     Rows,
     UnevenBatchError,
 )
-from sklearn_torch_bridge.models import media_of, read_mask
+from sklearn_torch_bridge.models import AcceptedInputs, media_of, read_mask
 
 __all__ = ["PREPROCESSED", "RowFeed", "preprocessed_feed"]
 
@@ -62,6 +62,7 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowF
         values,
         made,
         receiver.accepts.dtype,
+        accepts=receiver.accepts,
         lengths=lengths_of(values) if lengths_of else None,
         even=getattr(made, "even", False),
         padded_by=preprocess if getattr(made, "pads", True) else None,
@@ -83,6 +84,7 @@ class RowFeed(Feed):
         preprocess: Preprocess,
         dtype: torch.dtype | None,
         *,
+        accepts: AcceptedInputs | None = None,
         lengths: NDArray[np.int64] | None = None,
         even: bool = False,
         padded_by: Any = None,
@@ -96,6 +98,7 @@ class RowFeed(Feed):
         self._rows = rows
         self._preprocess = preprocess
         self._dtype = dtype
+        self._accepts = accepts
         self._what = what
         self._refuses_masks = refuses_masks
 
@@ -131,7 +134,7 @@ class RowFeed(Feed):
                 failed,
                 lambda named: ForwardError(f"{self._what} failed on {named}: {why}"),
             ) from reason
-        return _as_inputs(made, self._dtype)
+        return _as_inputs(made, self._dtype, self._accepts)
 
     def _made(self, rows: list[Any]) -> Any:
         """Return what `preprocess` makes of rows, whose values must be there."""
@@ -164,7 +167,7 @@ class RowFeed(Feed):
         for place in places if len(places) > 1 else ():
             try:
                 made = self._made([self._copied(place)])
-                shapes.append(_shapes_of(_as_inputs(made, self._dtype)))
+                shapes.append(_shapes_of(_as_inputs(made, self._dtype, self._accepts)))
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason
         if len(set(shapes)) > 1:
@@ -191,23 +194,33 @@ def _size(row: Any) -> int:
 
 def _shapes_of(inputs: Inputs) -> Hashable:
     """Return the shapes of the arguments of a call for one row."""
-    values = [*enumerate(inputs.args), *inputs.kwargs.items()]
+    values: list[tuple[Any, Any]] = [*enumerate(inputs.args), *inputs.kwargs.items()]
+    for _, value in list(values):
+        if isinstance(value, Mapping):
+            values += value.items()
     return tuple((name, np.shape(value)) for name, value in values if is_array(value))
 
 
-def _as_inputs(made: Any, dtype: torch.dtype | None) -> Inputs:
+def _as_inputs(
+    made: Any, dtype: torch.dtype | None, accepts: AcceptedInputs | None
+) -> Inputs:
     """Turn what `preprocess` returned into the arguments of a call."""
     if isinstance(made, Inputs):
         return made
     if isinstance(made, Mapping):
         kwargs = {str(name): as_argument(value, dtype) for name, value in made.items()}
+        if accepts is not None and accepts.takes_one_mapping(kwargs):
+            return Inputs(args=(kwargs,), mask=read_mask(kwargs))
         return Inputs(kwargs=kwargs, mask=read_mask(kwargs))
     if isinstance(made, (torch.Tensor, np.ndarray)):
         return Inputs(args=(as_argument(made, dtype),))
     if isinstance(made, tuple):
         return Inputs(args=tuple(as_argument(value, dtype) for value in made))
+    if callable(getattr(made, "to", None)):  # a batch of graphs, say
+        return Inputs(args=(made,))
     msg = (
         "`preprocess` must return a tensor, a tuple of tensors, or a mapping of "
-        f"keyword arguments, got {type(made).__name__}."
+        f"keyword arguments, got {type(made).__name__}. One object of another kind, as "
+        "a batch of graphs, must move to a device by its `to`."
     )
     raise TypeError(msg)

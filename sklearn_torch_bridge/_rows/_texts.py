@@ -88,10 +88,15 @@ class _Texts(Kind):
             lengths = _counted(loaded.lengths, values)
         else:
             lengths = _n_characters(values)
-        # What a model brings is made anew for each call, and always does the same.
-        padded_by = "what the model brings" if own is None else own
-        dtype = receiver.accepts.dtype
-        return RowFeed(values, preprocess, dtype, lengths=lengths, padded_by=padded_by)
+        return RowFeed(
+            values,
+            preprocess,
+            receiver.accepts.dtype,
+            accepts=receiver.accepts,
+            lengths=lengths,
+            # What a model brings is made anew for each call, and always does the same.
+            padded_by="what the model brings" if own is None else own,
+        )
 
 
 TEXTS = _Texts()

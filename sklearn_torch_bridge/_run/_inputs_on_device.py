@@ -24,11 +24,12 @@ def on_device(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    """Move tensors, however nested."""
+    """Move tensors, however nested, and objects that move themselves."""
     if isinstance(value, torch.Tensor):
         return to_device(value, device)
     if isinstance(value, Mapping):
         return {key: _move(item, device) for key, item in value.items()}
     if type(value) in (tuple, list):
         return type(value)(_move(item, device) for item in value)
-    return value
+    # A batch of graphs, say, holds tensors in a way of its own.
+    return value.to(device) if callable(getattr(value, "to", None)) else value

@@ -14,7 +14,12 @@ from typing import Any
 from torch import nn
 
 from sklearn_torch_bridge._packages import VERSIONS
-from sklearn_torch_bridge._pickling import Shared
+from sklearn_torch_bridge._pickling import (
+    ModuleCall,
+    Shared,
+    is_module_call,
+    module_called,
+)
 from sklearn_torch_bridge._storing._json import NotStorableError, decode, encode
 from sklearn_torch_bridge._storing._safetensors import (
     State,
@@ -73,7 +78,7 @@ def read_extractor(
         _check_weights(state, weights, whose="the stored file")
         parameters["model"] = _filled(given["model"], state, weights["digest"])
     elif weights:
-        found = state_of(load_model(given["model"]).module)
+        found = state_of(module_called(load_model(given["model"]).module))
         _check_weights(found, weights, whose="`model`")
     extractor = cls(**parameters)
     vars(extractor).update(learnt)
@@ -109,9 +114,9 @@ def _describe_weights(model: Any) -> tuple[dict[str, Any], State | None]:
     """Return the layout and the digest of the weights, and those of a module."""
     if isinstance(model, str):
         return {}, None
-    is_module = isinstance(model, (nn.Module, Shared))
+    is_module = isinstance(model, (nn.Module, Shared)) or is_module_call(model)
     try:
-        state = state_of(load_model(model).module)
+        state = state_of(module_called(load_model(model).module))
     except ValueError:
         if is_module:
             raise
@@ -198,9 +203,10 @@ def _check_weights(state: State, weights: Mapping[str, Any], *, whose: str) -> N
         raise ValueError(msg)
 
 
-def _filled(model: Any, state: State, digest: str) -> nn.Module:
-    """Return a module like `model` with these weights; `model` is not changed."""
-    module = _own_module(model)
+def _filled(model: Any, state: State, digest: str) -> Any:
+    """Return a module, or a method, like `model` with these weights, which stays."""
+    own = _own_module(model)
+    module = module_called(own)
     check_state(state_of(module), layout_of_state(state), whose="`model`")
     fill(module, state)
     if digest_of_state(state_of(module)) != digest:
@@ -209,12 +215,12 @@ def _filled(model: Any, state: State, digest: str) -> nn.Module:
             "them it has other values. Has it other ties, or a state of its own making?"
         )
         raise ValueError(msg)
-    return module
+    return own.forward if isinstance(own, ModuleCall) else module
 
 
 def _own_module(model: Any) -> nn.Module:
     """Make a module that nobody else holds."""
-    if isinstance(model, (nn.Module, Shared, str)):
+    if isinstance(model, (nn.Module, Shared, str)) or is_module_call(model):
         module = load_model(model).module
         try:
             return copy.deepcopy(module)
@@ -226,6 +232,8 @@ def _own_module(model: Any) -> nn.Module:
             )
             raise TypeError(msg) from error
     made = model() if callable(model) else model
+    if is_module_call(made):
+        return ModuleCall(made)
     if not isinstance(made, nn.Module):
         msg = (
             "`model` must be a torch.nn.Module or a callable that builds one, got "

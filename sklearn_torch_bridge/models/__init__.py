@@ -27,6 +27,9 @@ from sklearn_torch_bridge.models._processors import (
 from sklearn_torch_bridge.models._processors import media_of as media_of
 from sklearn_torch_bridge.models._processors import text_part as text_part
 from sklearn_torch_bridge.models._registry import register
+from sklearn_torch_bridge.models._sentence_transformers import (
+    check_no_pairs as check_no_pairs,
+)
 
 __all__ = ["LoadedModel", "register"]
 

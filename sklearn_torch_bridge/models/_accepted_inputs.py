@@ -1,7 +1,7 @@
 """What a model takes: found in one place, once a call, and handed down."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,8 @@ from sklearn_torch_bridge.models._padding_masks import MASKS
 from sklearn_torch_bridge.models._read_only_models import only_reads
 
 __all__ = ["AcceptedInputs"]
+
+_MAPPINGS = ("dict", "mapping")
 
 
 class AcceptedInputs:
@@ -55,6 +57,21 @@ class AcceptedInputs:
         takes_any = any(one.kind is one.VAR_KEYWORD for one in found.values())
         return None if takes_any or self._signature is None else frozenset(found)
 
+    def takes_one_mapping(self, names: Iterable[str]) -> bool:
+        """Return whether values by these names are its one argument, as a mapping.
+
+        They are no arguments, and its annotation or its code says what they are.
+        """
+        signature, named = self._signature, set(names)
+        if signature is None or _binds(signature, (), named):
+            return False
+        first = next(iter(self.parameters.values()), None)
+        if first is None or not _binds(signature, ({},), ()):
+            return False
+        says = any(word in str(first.annotation).lower() for word in _MAPPINGS)
+        code: Any = getattr(self.module.forward, "__code__", None)
+        return says or not named.isdisjoint(getattr(code, "co_consts", ()))
+
     @cached_property
     def mask(self) -> str | None:
         """What the forward calls its padding mask."""
@@ -85,3 +102,14 @@ class AcceptedInputs:
         """Whether the forward cannot be called without its mask."""
         required = inspect.Parameter.empty
         return self.mask is not None and self.parameters[self.mask].default is required
+
+
+def _binds(
+    signature: inspect.Signature, args: tuple[Any, ...], names: Iterable[str]
+) -> bool:
+    """Return whether a call with such arguments is one."""
+    try:
+        signature.bind(*args, **dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True

@@ -1,8 +1,9 @@
 """Load what the user gave as `model`, and answer questions about it before that.
 
-A module is used as it is, also that of a handle made by `share` or of a net of skorch.
-Callables are called and strings ``"PREFIX:NAME"`` loaded when used: once per process,
-and again where a callable would find something else, or a file has changed.
+A module is used as it is, also that of a handle made by `share` or of a net of skorch;
+a method of one is run as its forward. Callables are called and strings
+``"PREFIX:NAME"`` loaded when used: once per process, and again where a callable would
+find something else, or a file has changed.
 """
 
 import inspect
@@ -16,14 +17,16 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from sklearn_torch_bridge._pickling import Shared
+from sklearn_torch_bridge._pickling import ModuleCall, Shared, is_module_call
 from sklearn_torch_bridge.models._callable_reads import CallableReads
 from sklearn_torch_bridge.models._file_state import FileState
 from sklearn_torch_bridge.models._kept_models import KeptModels
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._not_a_model import holds_a_module, not_a_model
 from sklearn_torch_bridge.models._registry import find_library, loader_of
 from sklearn_torch_bridge.models._sentence_transformers import (
     is_sentence_transformer,
+    model_of_encode,
     wrap_sentence_transformer,
 )
 from sklearn_torch_bridge.models._skorch import is_net, module_of_net
@@ -33,26 +36,39 @@ __all__ = ["files_of", "is_loaded", "load_model", "may_bring_preprocess", "opens
 _LOCK = threading.RLock()
 _BY_STRING = KeptModels()
 _BY_CALLABLE: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
+_BY_CALL: WeakKeyDictionary[Any, ModuleCall] = WeakKeyDictionary()
 _READS: WeakKeyDictionary[Any, CallableReads] = WeakKeyDictionary()
 
 
 def load_model(model: Any) -> LoadedModel:
     """Return the module that `model` stands for, with what belongs to it."""
-    module = model.module if isinstance(model, Shared) else model
-    if isinstance(module, nn.Module):
-        return _to_loaded_model(module)
-    if is_net(model):
-        return _to_loaded_model(module_of_net(model))
+    given = _given(model)
+    if isinstance(given, nn.Module):
+        return _to_loaded_model(given)
+    if is_module_call(given):
+        return LoadedModel(_module_of_call(given))
+    if is_net(given):
+        return _to_loaded_model(module_of_net(given))
     with _LOCK:
-        if isinstance(model, str):
-            return _loaded(model) or _load_string(model)
-        if callable(model):
-            return _loaded(model) or _load_callable(model)
-    msg = (
-        "`model` must be a torch.nn.Module, a string such as 'hf:NAME_OR_PATH', or a "
-        f"callable that returns a module, got {model!r}."
-    )
-    raise TypeError(msg)
+        if isinstance(given, str):
+            return _loaded(given) or _load_string(given)
+        if not callable(given):
+            raise not_a_model(given)
+        return _loaded(given) or _load_callable(given)
+
+
+def _given(model: Any) -> Any:
+    """Return what a handle is on; of sentence-transformers' `encode`, the model."""
+    given = model.module if isinstance(model, Shared) else model
+    return model_of_encode(given) or given
+
+
+def _module_of_call(call: Callable[..., Any]) -> nn.Module:
+    """Return a module whose forward `call` is, the same one each time."""
+    with _LOCK:
+        if call not in _BY_CALL:
+            _BY_CALL[call] = ModuleCall(call)
+        return _BY_CALL[call]
 
 
 def is_loaded(model: Any) -> bool:
@@ -93,8 +109,8 @@ def files_of(model: str) -> tuple[str, list[str], Sequence[Path]] | None:
 
 def may_bring_preprocess(model: Any) -> bool:
     """Return whether rows of any type may do, without loading the model."""
-    module = model.module if isinstance(model, Shared) else model
-    return isinstance(module, str) or is_sentence_transformer(module)
+    given = _given(model)
+    return isinstance(given, str) or is_sentence_transformer(given)
 
 
 def opens_files(model: Any) -> bool:
@@ -151,11 +167,16 @@ def _call(model: Callable[[], Any]) -> nn.Module:
     what = "`model`, where it is a callable,"
     try:
         made = model()
-    except TypeError:
+    except TypeError as error:
+        if holds_a_module(model):
+            raise not_a_model(model) from error
         reason = _missing_arguments(model)
         if not reason:
             raise
-        msg = f"{what} must return a module without being given anything: {reason}."
+        msg = (
+            f"{what} must return a module without being given anything: {reason}. A "
+            "method of a module is run if it is given bound (`model`=net.encode)."
+        )
         raise TypeError(msg) from None
     return _check_module(made, what)
 
@@ -170,7 +191,9 @@ def _missing_arguments(model: Callable[..., Any]) -> str:
 
 
 def _check_module(made: Any, what: str) -> nn.Module:
-    """Check that a callable or loader returned a module."""
+    """Check that a callable or loader returned a module, or a method of one."""
+    if is_module_call(made):
+        return ModuleCall(made)
     if not isinstance(made, nn.Module):
         msg = f"{what} must return a torch.nn.Module, got {type(made).__name__}."
         raise TypeError(msg)

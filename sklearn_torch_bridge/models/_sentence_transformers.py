@@ -20,10 +20,11 @@ from torch import nn
 
 from sklearn_torch_bridge._packages import check_installed, import_optional
 from sklearn_torch_bridge._tokenizers import lock_of
-from sklearn_torch_bridge._types import Inputs
+from sklearn_torch_bridge._types import Inputs, Pool
 from sklearn_torch_bridge.models._hub_files import (
     find_folder,
     loading_from_hub,
+    read_json,
     tree_of_files,
     with_bases,
 )
@@ -31,12 +32,19 @@ from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._missing_weights import loading_report
 
 __all__ = [
+    "check_no_pairs",
     "is_sentence_transformer",
     "load_st",
+    "model_of_encode",
     "st_files",
     "wrap_sentence_transformer",
 ]
 
+_SETTINGS = "config_sentence_transformers.json"
+_SCORES_PAIRS = (
+    "A CrossEncoder scores pairs of texts instead: call its `predict`; or give it with "
+    "its `preprocess`, for rows that are pairs, and an `output` or a `layer`."
+)
 _TEXTS_AT_ONCE = 1_000
 _POOLINGS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 
@@ -48,11 +56,37 @@ def load_st(name: str) -> LoadedModel:
     model = f"st:{name}"
     told = {"library": "sentence-transformers", "by_hand": "SentenceTransformer"}
     with loading_from_hub(model, **told), loading_report(model) as report:
-        module = library.SentenceTransformer(
-            name, device="cpu", trust_remote_code=False
-        )
+        load = _class_of(name, library)
+        module = load(name, device="cpu", trust_remote_code=False)
     missing = report.finish(module)
     return replace(wrap_sentence_transformer(module), missing=missing)
+
+
+def _class_of(name: str, library: Any) -> Any:
+    """Return the class that a folder was saved from, whose vectors are its own."""
+    kind = _kind_of(name)
+    if kind == "CrossEncoder":
+        msg = f"`model`='st:{name}' must make a vector of each text. {_SCORES_PAIRS}"
+        raise ValueError(msg)
+    return getattr(library, kind, library.SentenceTransformer)
+
+
+def _kind_of(name: str) -> str:
+    """Return the class that is named beside a model, as versions from 5 name it."""
+    try:
+        folder = find_folder(name, _SETTINGS, prefix="st")
+    except FileNotFoundError:  # not on this machine yet, or of an older version
+        return "SentenceTransformer"
+    return str(read_json(folder / _SETTINGS).get("model_type", "SentenceTransformer"))
+
+
+def check_no_pairs(model: Any) -> None:
+    """Refuse a `CrossEncoder`, or its method, without a `preprocess` for pairs."""
+    library = sys.modules.get("sentence_transformers")
+    owner = getattr(model, "__self__", model)
+    if library is not None and isinstance(owner, library.CrossEncoder):
+        msg = f"`model` must make a vector of each row. {_SCORES_PAIRS}"
+        raise TypeError(msg)
 
 
 def _check_modules(name: str) -> None:
@@ -82,19 +116,40 @@ def st_files(name: str) -> list[Path]:
 
 
 def is_sentence_transformer(module: Any) -> bool:
-    """Check for a `SentenceTransformer` without importing its library."""
+    """Check for a model that makes vectors of texts, without importing its library."""
     library = sys.modules.get("sentence_transformers")
-    return library is not None and isinstance(module, library.SentenceTransformer)
+    names = ("SentenceTransformer", "SparseEncoder")  # the latter from version 5
+    kinds = tuple(getattr(library, name, ()) for name in names)
+    return library is not None and isinstance(module, kinds)
+
+
+def model_of_encode(call: Any) -> Any:
+    """Return the model of a bound `encode`, which takes texts as the model itself does.
+
+    Its other methods choose a prompt, or answer otherwise.
+    """
+    owner = getattr(call, "__self__", None)
+    if not is_sentence_transformer(owner):
+        return None
+    if call.__name__ == "encode":
+        return owner
+    msg = (
+        f"`model` must not be the method {call.__name__!r} of {type(owner).__name__}, "
+        "which takes texts and no tensors. Give the model itself, whose result is that "
+        "of `encode`, with `default_prompt_name` set for a prompt."
+    )
+    raise TypeError(msg)
 
 
 def wrap_sentence_transformer(module: Any) -> LoadedModel:
     """Return the model with its own tokenizer, and truncated where it truncates."""
-    longest = module.truncate_dim
+    longest = getattr(module, "truncate_dim", None)
+    largest = getattr(module, "max_active_dims", None)  # of a `SparseEncoder`
     return LoadedModel(
         module,
         preprocess=partial(_tokenize, module),
         output="sentence_embedding",
-        pooling="auto" if longest is None else partial(_truncate, longest),
+        pooling=_of_vectors(longest, largest),
         layer_pooling=_layer_pooling(module),
         lengths=partial(_lengths, module),
     )
@@ -105,6 +160,21 @@ def _layer_pooling(module: nn.Module) -> str:
     modes = (getattr(part, "pooling_mode", None) for part in module.children())
     named = next((mode for mode in modes if isinstance(mode, str)), "auto")
     return _POOLINGS.get(named, "auto")
+
+
+def _of_vectors(longest: int | None, largest: int | None) -> str | Pool:
+    """Return what is done with the vector of a text: nothing, for most models."""
+    if largest is not None:
+        return partial(_keep_largest, largest)
+    return "auto" if longest is None else partial(_truncate, longest)
+
+
+def _keep_largest(
+    n_kept: int, hidden: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
+    del mask  # of tokens; here is one vector per sentence
+    top = hidden.abs().topk(min(n_kept, hidden.shape[-1])).indices
+    return torch.zeros_like(hidden).scatter(-1, top, hidden.gather(-1, top))
 
 
 def _truncate(

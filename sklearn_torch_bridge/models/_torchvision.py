@@ -37,7 +37,23 @@ def load_torchvision(name: str) -> LoadedModel:
         module = builder(weights=weights)
     _remove_head(module)
     prepare = partial(stack_images, weights.transforms())
+    _check_takes_images(model, prepare)
     return LoadedModel(module, media=ImageRows(prepare))
+
+
+def _check_takes_images(model: str, prepare: Any) -> None:
+    """Refuse a model of videos, or of pairs of images, whose rows are no images."""
+    pillow = import_optional("PIL.Image", purpose="opening images")
+    try:
+        prepare([pillow.new("RGB", (64, 64))])
+    except Exception as error:
+        msg = (
+            f"`model`={model!r} must take images, and its transforms take none: "
+            f"{type(error).__name__}: {error}. Give the module itself, of "
+            "torchvision.models.get_model, and rows that its weights' transforms have "
+            "prepared, such as arrays (channels, frames, height, width) of videos."
+        )
+        raise ValueError(msg) from error
 
 
 def _find(models: Any, name: str) -> tuple[Any, Any]:

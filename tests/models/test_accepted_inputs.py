@@ -3,10 +3,12 @@
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge.models import AcceptedInputs
 from tests.tiny_models import Tokens, mlp
 
@@ -91,3 +93,67 @@ class Configured(nn.Module):
 )
 def test_ids_are_padded_with_what_the_model_takes_for_padding(module, expected):
     assert AcceptedInputs(module).padding_id == expected
+
+
+class OneMapping(nn.Module):
+    """Takes a batch as one mapping, and reads it itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, batch):
+        return batch["a"] * self.scale + batch["b"]
+
+
+class Passing(nn.Module):
+    """Hands it on: only its annotation says what it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = OneMapping()
+
+    def forward(self, features: dict[str, torch.Tensor], **options):
+        return self.inner(features)
+
+
+class ByName(nn.Module):
+    def forward(self, a, b=0):
+        return 2 * a + b
+
+
+class Items(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]
+
+
+@pytest.mark.parametrize("cls", [OneMapping, Passing, ByName])
+def test_columns_are_one_mapping_where_the_model_takes_one(cls, rng):
+    X = {name: rng.normal(size=(5, 3)).astype("float32") for name in "ab"}
+    Z = TorchFeatureExtractor(cls(), batch_size=2).fit(X).transform(X)
+    np.testing.assert_allclose(Z, 2 * X["a"] + X["b"], rtol=1e-5)
+
+    def preprocess(rows):
+        return {name: torch.ones(len(rows), 3) for name in "ab"}
+
+    made = TorchFeatureExtractor(cls(), preprocess=preprocess).transform(["x", "y"])
+    np.testing.assert_array_equal(made, np.full((2, 3), 3))
+
+    items = [{name: X[name][row] for name in "ab"} for row in range(5)]
+    of_items = TorchFeatureExtractor(cls()).transform(Items(items))
+    np.testing.assert_array_equal(of_items, Z)
+
+
+@pytest.mark.parametrize(
+    ("cls", "names"), [(OneMapping, ("c",)), (ByName, ("x",)), (ByName, ("a", "c"))]
+)
+def test_names_that_nothing_explains_are_refused(cls, names):
+    X = {name: np.ones((2, 3)) for name in names}
+    with pytest.raises(ValueError, match=f"column '{names[-1]}', and `model` takes"):
+        TorchFeatureExtractor(cls()).transform(X)

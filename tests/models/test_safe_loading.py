@@ -76,3 +76,29 @@ def test_the_setting_of_the_user_is_back_afterwards(before, monkeypatch):
     with weights_only(), weights_only():
         assert os.environ[name] == "1"
     assert os.environ.get(name) == before
+
+
+def test_a_model_of_videos_says_how_it_is_run(monkeypatch):
+    """As torchvision's r3d_18, whose transforms take frames."""
+
+    def transforms():
+        return lambda frames: frames.permute(1, 0, 2, 3)
+
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=transforms))
+    models_of_it = SimpleNamespace(
+        get_model_weights=lambda _: weights,
+        get_model_builder=lambda _: lambda **_: torch.nn.Linear(2, 2),
+    )
+    module = importlib.import_module("sklearn_torch_bridge.models._torchvision")
+    real = module.import_optional
+    monkeypatch.setattr(
+        module,
+        "import_optional",
+        lambda name, **options: (
+            SimpleNamespace(models=models_of_it)
+            if name == "torchvision"
+            else real(name, **options)
+        ),
+    )
+    with pytest.raises(ValueError, match=r"must take images, .* Give the module"):
+        TorchFeatureExtractor("torchvision:r3d").transform(np.ones((1, 3, 8, 8)))

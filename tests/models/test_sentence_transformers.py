@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import sentence_transformers
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 from sentence_transformers.sentence_transformer.modules import (
@@ -23,6 +25,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
+from tests import families
 
 SAME = {"rtol": 0, "atol": 1e-6}
 
@@ -236,3 +239,69 @@ def test_convolutions_over_tokens_do_not_see_padding(minilm_path, texts):
     model = SentenceTransformer(modules=modules, device="cpu")
     Z = TorchFeatureExtractor(model, batch_size=4).transform(texts)
     np.testing.assert_allclose(Z, model.encode(texts, batch_size=1), **PLAIN)
+
+
+@pytest.fixture
+def masked_model(tmp_path):
+    """Save a masked language model, as sparse encoders are made of."""
+    torch.manual_seed(0)
+    config, _ = families.TEXTS["bert"]
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path / "mlm")
+    families.make_tokenizer().save_pretrained(tmp_path / "mlm")
+    return str(tmp_path / "mlm")
+
+
+@pytest.mark.parametrize("n_kept", [None, 3])
+def test_a_sparse_encoder_gives_what_it_encodes(masked_model, n_kept, tmp_path):
+    model = sentence_transformers.SparseEncoder(
+        masked_model, device="cpu", max_active_dims=n_kept
+    )
+    rows = families.TEXT_ROWS
+    expected = model.encode(rows, convert_to_sparse_tensor=False).numpy()
+    assert n_kept is None or (expected != 0).sum(1).max() == n_kept
+    model.save(str(tmp_path / "sparse"))
+    for given in (model, model.encode, f"st:{tmp_path}/sparse"):
+        Z = TorchFeatureExtractor(given, batch_size=2).transform(rows)
+        np.testing.assert_allclose(Z, expected, **families.CLOSE)
+
+
+@pytest.fixture
+def cross_encoder(tmp_path):
+    torch.manual_seed(0)
+    config, _ = families.TEXTS["bert"]
+    cls = transformers.BertForSequenceClassification
+    config = type(config)(**{**config.to_dict(), "num_labels": 1})
+    cls(config).save_pretrained(tmp_path / "scores")
+    families.make_tokenizer().save_pretrained(tmp_path / "scores")
+    return sentence_transformers.CrossEncoder(str(tmp_path / "scores"), device="cpu")
+
+
+PAIRS = [["a b", "c"], ["d", "e f g"]]
+
+
+def test_a_cross_encoder_says_what_to_do(cross_encoder, tmp_path):
+    words = "A CrossEncoder scores pairs of texts instead"
+    for model in (cross_encoder, cross_encoder.predict):
+        for rows in (PAIRS, ["a", "b"]):
+            with pytest.raises(TypeError, match=words):
+                TorchFeatureExtractor(model).transform(rows)
+    cross_encoder.save(str(tmp_path / "cross"))
+    with pytest.raises(ValueError, match=words):
+        TorchFeatureExtractor(f"st:{tmp_path}/cross").transform(["a"])
+
+
+def test_a_cross_encoder_with_its_preprocess_scores_pairs(cross_encoder):
+    extractor = TorchFeatureExtractor(
+        cross_encoder, preprocess=cross_encoder.preprocess, output="scores"
+    )
+    scores = torch.sigmoid(torch.from_numpy(extractor.transform(PAIRS)))
+    expected = cross_encoder.predict(PAIRS)
+    np.testing.assert_allclose(scores.ravel(), expected, **families.CLOSE)
+
+
+def test_the_encode_of_a_model_is_the_model(minilm_path, texts):
+    model = SentenceTransformer(minilm_path, device="cpu")
+    Z = TorchFeatureExtractor(model.encode).transform(texts)
+    np.testing.assert_array_equal(Z, TorchFeatureExtractor(model).transform(texts))
+    with pytest.raises(TypeError, match="must not be the method 'encode_query'"):
+        TorchFeatureExtractor(model.encode_query).transform(texts)

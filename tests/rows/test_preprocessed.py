@@ -1,5 +1,7 @@
 """Rows that go through a `preprocess`, and what that may return."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,40 @@ def test_a_failing_preprocess_names_the_rows_of_the_caller():
 def test_preprocess_must_return_something_a_model_takes(made):
     with pytest.raises(TypeError, match=r"`preprocess` must return a tensor.* got"):
         RowFeed(["a"], lambda _: made, None).batch(rows(0))
+
+
+class Graphs:
+    """Stands for a batch of graphs: tensors in an object that moves itself."""
+
+    def __init__(self, graphs):
+        self.x = torch.cat([graph["x"] for graph in graphs])
+        self.sizes = [len(graph["x"]) for graph in graphs]
+        self.moves = []
+
+    def to(self, device):
+        self.moves.append(device)
+        return self
+
+
+class OfGraphs(nn.Module):
+    def forward(self, batch):
+        assert batch.moves
+        return torch.stack([part.sum(0) for part in batch.x.split(batch.sizes)])
+
+
+def test_a_batch_of_graphs_is_passed_on_and_moves_itself():
+    rows = [{"x": torch.ones(n, 2)} for n in (3, 1, 2)]
+    extractor = TorchFeatureExtractor(OfGraphs(), preprocess=Graphs, batch_size=2)
+    np.testing.assert_array_equal(extractor.transform(rows)[:, 0], [3, 1, 2])
+
+
+def test_graphs_without_a_preprocess_say_what_to_give():
+    rows = [SimpleNamespace(x=1), SimpleNamespace(x=2)]
+    with pytest.raises(TypeError, match=r"Namespace objects: .*Batch\.from_data_list"):
+        TorchFeatureExtractor(OfGraphs()).transform(rows)
+
+
+def test_what_neither_is_a_tensor_nor_moves_is_refused():
+    extractor = TorchFeatureExtractor(nn.Identity(), preprocess=lambda _: object())
+    with pytest.raises(TypeError, match="must move to a device by its `to`"):
+        extractor.transform(["a"])
