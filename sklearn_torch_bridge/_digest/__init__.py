@@ -10,8 +10,12 @@ not seen: files, network and clock that a function reads, names that it computes
 what was patched inside a library other than the methods of its classes.
 """
 
-from sklearn_torch_bridge._digest._digest_value import digest
-from sklearn_torch_bridge._digest._file_digests import fingerprint_files
+from sklearn_torch_bridge._digest._digest_value import digest, names_mentioned
+from sklearn_torch_bridge._digest._file_digests import (
+    FilesBeside,
+    fingerprint_files,
+)
+from sklearn_torch_bridge._digest._library_or_user_code import is_user_code
 from sklearn_torch_bridge._digest._row_keys import (
     cache_keys,
     content_digests,
@@ -19,9 +23,12 @@ from sklearn_torch_bridge._digest._row_keys import (
 )
 
 __all__ = [
+    "FilesBeside",
     "cache_keys",
     "content_digests",
     "digest",
     "fingerprint_files",
+    "is_user_code",
+    "names_mentioned",
     "rows_digest",
 ]

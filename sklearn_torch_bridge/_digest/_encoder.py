@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from sklearn_torch_bridge._digest._working_state import WorkingState
 from sklearn_torch_bridge._errors import FingerprintError
 from sklearn_torch_bridge._tensor_bytes import new_hash
 
@@ -24,6 +25,11 @@ __all__ = ["ATOMS", "CACHE_KEY", "Encoder", "Writer"]
 
 CACHE_KEY = (
     "Give `cache_key`, a str that you change whenever this would change the result."
+)
+
+_CARRIED = (
+    "read and written by the code that uses it, so that what becomes of a row depends "
+    "on the rows before it"
 )
 
 Writer = Callable[["Encoder", Any], object]
@@ -72,9 +78,21 @@ class Encoder:
     # Else another object may get the same `id`.
     _alive: list[Any] = field(default_factory=list, init=False)
     _path: list[tuple[str, object]] = field(default_factory=list, init=False)
+    _last: list[tuple[Any, str, object]] = field(default_factory=list, init=False)
+    working: WorkingState = field(default_factory=WorkingState, init=False)
 
     def digest(self) -> bytes:
-        """Return the digest of what was written."""
+        """Return the digest of what was written, and of what was to come last."""
+        found = list(self.working.pop_read())
+        while found:  # what is written now may read more
+            for name, value in found:
+                self.add_part(value, "attribute", name)
+            found = list(self.working.pop_read())
+        strict, self.lenient = not self.lenient, True
+        for value, role, place in self._last:  # which may grow
+            self.add_part(value, role, place)
+        self._last.clear()
+        self.lenient = not strict
         return self._hash.digest()
 
     def put(self, kind: bytes, content: Any = b"") -> None:
@@ -105,6 +123,10 @@ class Encoder:
         self.add(value)
         self._path.pop()  # not after an error, whose message has named the place
 
+    def add_last(self, value: Any, role: str, name: object) -> None:
+        """Write a part after all else, where parts that cannot be identified may be."""
+        self._last.append((value, role, name))
+
     def add_instead(self, value: Any, original: Any) -> None:
         """Write `original` in place of `value`, which only wraps it."""
         del self._numbers[id(value)]
@@ -131,6 +153,19 @@ class Encoder:
             f"({cls.__module__}.{cls.__qualname__}). {self.advice}"
         )
         raise FingerprintError(msg) from cause
+
+    def refuse_part(self, value: Any, role: str, name: object, what: str) -> None:
+        """Refuse a part of a value, which errors call by its role and name."""
+        self._path.append((role, name))
+        self.refuse(value, what)
+        self._path.pop()
+
+    def refuse_carried(self, value: Any, role: str, name: object) -> None:
+        """Refuse a part that code reads and writes; if `lenient` leave it out."""
+        if self.lenient:
+            self.put(b"workingstate")
+        else:
+            self.refuse_part(value, role, name, _CARRIED)
 
     def _add_new(self, value: Any) -> None:
         cls = type(value)

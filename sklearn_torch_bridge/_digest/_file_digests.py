@@ -1,4 +1,4 @@
-"""The fingerprint of a model's files, so that nobody has to load it."""
+"""Digests of files: of a model's, so that nobody has to load it, and of rows'."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from sklearn_torch_bridge._digest._digest_value import digest
 from sklearn_torch_bridge._tensor_bytes import new_hash
 
-__all__ = ["fingerprint_files"]
+__all__ = ["FilesBeside", "fingerprint_files"]
 
 _SETTLED_NS = 2_000_000_000  # a file changed less long ago may change unseen once more
 _KNOWN: dict[tuple[Any, ...], bytes] = {}
@@ -30,6 +30,41 @@ def fingerprint_files(paths: Iterable[str | os.PathLike[str]]) -> bytes:
     folder = os.path.commonpath([file.parent for file in files])
     names = [file.relative_to(folder).as_posix() for file in files]
     return digest(list(zip(names, map(_file_digest, files), strict=True)))
+
+
+class FilesBeside:
+    """The files that have the names of others but for the ending, looked for once.
+
+    Code that is given a path may read them: ``path.with_suffix(".json")``.
+    """
+
+    def __init__(self) -> None:
+        self.n_asked = 0
+        self._folders: dict[str, dict[str, list[str]]] = {}
+
+    def place_of(self, path: str | os.PathLike[str]) -> bytes:
+        """Return 32 bytes for the place of a file, and for what is in those beside."""
+        self.n_asked += 1
+        file = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
+        folder = str(file.parent)
+        if folder not in self._folders:
+            self._folders[folder] = _by_stem(folder)
+        names = self._folders[folder].get(file.stem, [])
+        others = sorted(name for name in names if name != file.name)
+        contents = [_file_digest(file.with_name(name)) for name in others]
+        return digest((str(file), others, contents))
+
+
+def _by_stem(folder: str) -> dict[str, list[str]]:
+    """List the files of a folder by each beginning of their names, up to a dot."""
+    found: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file():
+                parts = entry.name.split(".")
+                for n_parts in range(1, len(parts) + 1):
+                    found.setdefault(".".join(parts[:n_parts]), []).append(entry.name)
+    return found
 
 
 def _file_digest(path: Path) -> bytes:

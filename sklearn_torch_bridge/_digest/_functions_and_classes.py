@@ -5,29 +5,38 @@ user's code: its bytecode, with the values that it refers to.
 """
 
 import functools
-import importlib
-import sys
 import types
 import weakref
 from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from enum import EnumType
-from importlib.util import resolve_name
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
-from sklearn_torch_bridge._digest._bytecode import code_digest, imports, references
+from torch import nn
+
+from sklearn_torch_bridge._digest._bytecode import code_digest
 from sklearn_torch_bridge._digest._encoder import Encoder, Writer
 from sklearn_torch_bridge._digest._library_or_user_code import (
     is_user_code,
     library_of,
     place_of,
 )
-from sklearn_torch_bridge._digest._side_effects import changed_names
+from sklearn_torch_bridge._digest._outside_values import (
+    leave_out_of_class,
+    refuse_carried_attributes,
+    write_cell,
+    write_inside_library,
+    write_outside,
+)
 
-__all__ = ["CODE_WRITERS", "write_class", "write_module_of_code", "wrote_place"]
+__all__ = [
+    "CODE_WRITERS",
+    "write_class",
+    "write_module_of_code",
+    "wrote_place",
+]
 
-_MISSING: Final = object()
 _READ_ANYTHING = [eval, exec, globals, __import__]
 _PLAIN_METACLASSES = (type, ABCMeta, EnumType)
 
@@ -52,91 +61,11 @@ def _write_function(encoder: Encoder, function: types.FunctionType) -> None:
     if home is not None and wrote_place(encoder, function):
         return
     encoder.put(b"function", code_digest(function.__code__))
-    encoder.add_part(function.__defaults__, "defaults of", function.__name__)
-    encoder.add_named(function.__kwdefaults__ or {}, "default of")
-    _write_closure(encoder, function)
     if home is None:
-        encoder.add_named(vars(function), "attribute")
-        _write_globals(encoder, function)
-        _write_imports(encoder, function)
+        write_outside(encoder, function)
     else:  # made inside a library, whose version stands for what else it uses
+        write_inside_library(encoder, function)
         encoder.add((home.name, home.version))
-
-
-def _write_closure(encoder: Encoder, function: types.FunctionType) -> None:
-    names = function.__code__.co_freevars
-    changed = changed_names(function.__code__)
-    for name, cell in zip(names, function.__closure__ or (), strict=True):
-        if (name,) in changed:
-            encoder.put(b"working state")
-        else:
-            _write_cell(encoder, cell, name)
-
-
-def _write_cell(encoder: Encoder, cell: types.CellType, name: str = "") -> None:
-    try:
-        content = cell.cell_contents
-    except ValueError:
-        encoder.put(b"empty")
-    else:
-        encoder.add_part(content, "closure variable", name)
-
-
-def _write_globals(encoder: Encoder, function: Any) -> None:
-    """Write the values of global names: of ``np.linalg.norm`` that of ``norm``."""
-    changed = changed_names(function.__code__)
-    for name, attributes in references(function.__code__):
-        if (name,) in changed:
-            encoder.put(b"working state", name.encode())
-            continue
-        builtin = function.__builtins__.get(name, _MISSING)  # not in type stubs
-        value, path = function.__globals__.get(name, builtin), name
-        for attribute in attributes:
-            if not isinstance(value, types.ModuleType):
-                break
-            value = getattr(value, attribute, _MISSING)
-            path += f".{attribute}"
-        encoder.add(path)
-        _write_found(encoder, value, "global", path)
-
-
-def _write_imports(encoder: Encoder, function: types.FunctionType) -> None:
-    package = function.__globals__.get("__package__")
-    for written, names in imports(function.__code__):
-        encoder.add((written, names))
-        try:
-            module = resolve_name(written, package)
-        except ImportError:
-            encoder.put(b"missing")
-            continue
-        library = library_of(module)
-        for name in names or [""]:
-            if library is None:
-                value = _imported(module, name)
-            else:  # not imported here; what the user replaced is there already
-                value = getattr(sys.modules.get(module), name, None)
-                value = value if is_user_code(value) else tuple(library)
-            _write_found(encoder, value, "import", f"{module}.{name}".rstrip("."))
-
-
-def _imported(module: str, name: str) -> Any:
-    """Import what the function will import when it runs."""
-    try:
-        found = importlib.import_module(module)
-        if not name:
-            return importlib.import_module(module.partition(".")[0])
-        if not hasattr(found, name):
-            return importlib.import_module(f"{module}.{name}")
-        return getattr(found, name)
-    except ImportError:
-        return _MISSING
-
-
-def _write_found(encoder: Encoder, value: Any, role: str, path: str) -> None:
-    if value is _MISSING:
-        encoder.put(b"missing")
-    else:
-        encoder.add_part(value, role, path)
 
 
 def write_class(encoder: Encoder, cls: type) -> None:
@@ -152,16 +81,13 @@ def write_class(encoder: Encoder, cls: type) -> None:
         if type(cls) not in _PLAIN_METACLASSES:
             encoder.add(type(cls))
     encoder.add(cls.__bases__)
-    kept = body.keys() - _NOT_BEHAVIOUR - _working_state(cls)
-    encoder.add_named({name: body[name] for name in kept}, "attribute")
-
-
-def _working_state(cls: type) -> frozenset[str]:
-    """Return the attributes of a class that its own methods write to."""
-    parts = vars(cls).copy().values()
-    methods = [part for part in parts if isinstance(part, types.FunctionType)]
-    paths = {path for method in methods for path in changed_names(method.__code__)}
-    return frozenset(path[-1] for path in paths if path[:-1] == (cls.__name__,))
+    if issubclass(cls, nn.Module) and "__init__" in body:
+        # It has run: what it made is among the attributes.
+        encoder.add_last(body["__init__"], "attribute", "__init__")
+        body = {name: value for name, value in body.items() if name != "__init__"}
+    leave_out_of_class(encoder, cls)
+    kept = {name: body[name] for name in body.keys() - _NOT_BEHAVIOUR}
+    encoder.add_named(encoder.working.counted(cls, kept), "attribute")
 
 
 def write_module_of_code(encoder: Encoder, module: types.ModuleType) -> None:
@@ -202,6 +128,7 @@ def _write_builtin(encoder: Encoder, function: Any) -> None:
 
 def _write_method(encoder: Encoder, method: types.MethodType) -> None:
     encoder.put(b"method")
+    refuse_carried_attributes(encoder, method.__self__, method.__func__.__name__)
     encoder.add_part(method.__func__, "function of method", method.__func__.__name__)
     encoder.add_part(method.__self__, "owner of method", method.__func__.__name__)
 
@@ -256,7 +183,7 @@ CODE_WRITERS: dict[type, Writer] = {
     staticmethod: _write_wrapped,
     property: _with_parts(b"property", attrgetter("fget"), attrgetter("fset")),
     weakref.ref: _with_parts(b"weak", lambda reference: reference()),
-    types.CellType: _write_cell,
+    types.CellType: write_cell,
     types.CodeType: lambda encoder, code: encoder.put(b"code", code_digest(code)),
     types.MappingProxyType: _with_parts(b"proxy", dict),
 }

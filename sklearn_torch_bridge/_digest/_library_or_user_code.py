@@ -13,7 +13,7 @@ import numpy as np
 
 from sklearn_torch_bridge._packages import VERSION
 
-__all__ = ["Library", "is_user_code", "library_of", "place_of"]
+__all__ = ["Library", "is_installed", "is_user_code", "library_of", "place_of"]
 
 _OURSELVES = __name__.partition(".")[0]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -48,6 +48,13 @@ def library_of(module: object) -> Library | None:
     >>> library_of("__main__")
     """
     return _library(module.partition(".")[0]) if isinstance(module, str) else None
+
+
+def is_installed(module: object) -> bool:
+    """Return whether a module is of a library, also of one without a version."""
+    if library_of(module) is not None:
+        return True
+    return isinstance(module, str) and _is_installed(module.partition(".")[0])
 
 
 def place_of(value: Any) -> tuple[Library, str] | None:
@@ -103,13 +110,22 @@ def _library(top: str) -> Library | None:
     places = _places(top)
     if _IN_THE_INTERPRETER.intersection(places):
         return Library(top, "")
-    parts = {part for place in places for part in PurePath(place).parts}
-    if _INSTALLED.isdisjoint(parts):
+    if not _are_installed(places):
         # By its place, not its name: a script's own `types.py` comes first.
         standard = any(PurePath(place).is_relative_to(_STANDARD) for place in places)
         return Library(top, "") if standard else None
     version = "" if top in _ANY_VERSION else _version(top)
     return None if version is None else Library(top, version)
+
+
+@lru_cache(maxsize=1024)
+def _is_installed(top: str) -> bool:
+    return _are_installed(_places(top))
+
+
+def _are_installed(places: list[str]) -> bool:
+    parts = {part for place in places for part in PurePath(place).parts}
+    return not _INSTALLED.isdisjoint(parts)
 
 
 def _places(top: str) -> list[str]:

@@ -1,15 +1,17 @@
 """How objects are written: their class, and the state that pickle would copy."""
 
 import copyreg
-import inspect
 import io
+import logging
 import os
 import random
 import socket
+import sys
 import threading
 import typing
 from collections.abc import Generator, Iterator, Mapping
-from types import AsyncGeneratorType, CoroutineType, FunctionType
+from contextvars import ContextVar
+from types import AsyncGeneratorType, CoroutineType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,10 +21,18 @@ import torch
 from sklearn_torch_bridge._digest._encoder import Encoder
 from sklearn_torch_bridge._digest._functions_and_classes import wrote_place
 from sklearn_torch_bridge._digest._library_or_user_code import library_of
-from sklearn_torch_bridge._digest._side_effects import changed_attributes
+from sklearn_torch_bridge._digest._outside_values import refuse_carried_attributes
+from sklearn_torch_bridge._digest._side_effects import attributes_written
+from sklearn_torch_bridge._digest._without_effect import is_without_effect
 from sklearn_torch_bridge._torch_private import is_of_compiler
 
-__all__ = ["attributes_of", "write_object", "write_set"]
+__all__ = [
+    "attributes_of",
+    "write_context_variable",
+    "write_object",
+    "write_set",
+    "write_thread_local",
+]
 
 # What a library keeps on its objects that changes no result: where something was
 # loaded from, notes for people, and results kept for later.
@@ -86,8 +96,9 @@ def write_object(encoder: Encoder, value: Any) -> None:
     cls = type(value)
     if wrote_place(encoder, value):  # a ufunc, or another named object
         return
-    if is_of_compiler(cls):  # how to compile
+    if is_of_compiler(cls) or is_without_effect(value):
         encoder.add_part(cls, "class", cls.__name__)
+        encoder.add(value.name if isinstance(value, logging.Logger) else "")
         return
     if isinstance(value, _OF_TYPE_CHECKERS):
         encoder.put(b"type name", f"{cls.__name__} {value.__name__}".encode())
@@ -96,23 +107,62 @@ def write_object(encoder: Encoder, value: Any) -> None:
         function, arguments, state, items, pairs, setter = _reduced(value)
     except Exception as error:  # noqa: BLE001 - whatever the object's author raises
         found = (words for kinds, words in _UNREADABLE if isinstance(value, kinds))
-        what = next(found, "an object whose state cannot be read")
-        encoder.refuse(value, what, error)
+        what = next(found, "")
+        place = "" if what else _place_in_library(value)
+        if place:
+            encoder.put(b"library", place.encode())
+        else:
+            what = what or "an object whose state cannot be read"
+            encoder.refuse(value, what, error)
         return
     state = None if state == {} else state  # an exception has one once it was raised
     encoder.put(b"object")
     encoder.add_part(function, "maker", getattr(function, "__name__", ""))
     encoder.add_part(arguments, "arguments", cls.__name__)
     if type(state) is dict:
-        encoder.add_named(_with_effect(state, cls), "attribute")
+        refuse_carried_attributes(encoder, value, "__call__")
+        for attribute in attributes_written(cls) & state.keys():
+            encoder.working.leave_out(value, attribute, state[attribute])
+        counted = encoder.working.counted(value, _with_effect(state, cls))
+        encoder.add_named(counted, "attribute")
     else:
         encoder.add_part(state, "state", cls.__name__)
     encoder.add(setter)
     for held in (items, pairs):
         parts = list(held or ())
         encoder.put(b"items", b"%d" % len(parts))
-        for place, part in enumerate(parts):
-            encoder.add_part(part, "item", place)
+        for number, part in enumerate(parts):
+            encoder.add_part(part, "item", number)
+
+
+def write_thread_local(encoder: Encoder, value: threading.local) -> None:
+    """Write the values that this thread has."""
+    encoder.put(b"threadlocal")
+    encoder.add_part(type(value), "class", type(value).__name__)
+    encoder.add_named(attributes_of(value), "attribute")
+
+
+def write_context_variable(encoder: Encoder, variable: ContextVar[Any]) -> None:
+    """Write the value of a context variable in this context."""
+    encoder.put(b"contextvariable", variable.name.encode())
+    try:
+        value = variable.get()
+    except LookupError:
+        encoder.put(b"empty")
+    else:
+        encoder.add_part(value, "value of", variable.name)
+
+
+def _place_in_library(value: Any) -> str:
+    """Return the name of the one object that a library made of a class of its own."""
+    home = type(value).__module__
+    library = library_of(home)
+    for module in (home.partition(".")[0], home) if library else ():
+        held = vars(sys.modules.get(module, sys)).copy()
+        for name, one in held.items():
+            if one is value:
+                return f"{library}:{module}.{name}"
+    return ""
 
 
 def write_set(encoder: Encoder, value: Any) -> None:
@@ -156,10 +206,6 @@ def _is_its_attributes(cls: type) -> bool:
 def _state_of(value: Any) -> dict[str, Any]:
     """Return the attributes that count; of a fast tokenizer those of its engine."""
     state = attributes_of(value)
-    call = inspect.getattr_static(type(value), "__call__", None)
-    if isinstance(call, FunctionType) and library_of(call.__module__) is None:
-        for name in changed_attributes(call.__code__):
-            state.pop(name, None)  # working state, as a count of its calls
     engine = state.get("_tokenizer")
     if engine is not None and hasattr(value, "backend_tokenizer"):
         for name in ("_tokenizer", "_vocab", "_merges"):  # the engine was made of these
@@ -181,8 +227,7 @@ _UNREADABLE: list[tuple[Any, str]] = [
     (io.IOBase, "an open file"),
     (socket.socket, "a socket"),
     (_RANDOM, "a source of random numbers"),
-    (os._Environ, "the environment of this process"),  # noqa: SLF001 - as above
+    (os._Environ, "the environment of this process, not one variable by its name"),  # noqa: SLF001 - as above
     ((Generator, CoroutineType, AsyncGeneratorType), "a generator"),
-    ((type(threading.Lock()), type(threading.RLock())), "a lock"),
     (Iterator, "an iterator"),
 ]

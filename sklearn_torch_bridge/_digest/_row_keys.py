@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 from sklearn_torch_bridge._convert import unwrap
 from sklearn_torch_bridge._digest._digest_value import digest
 from sklearn_torch_bridge._digest._encoder import ATOMS
+from sklearn_torch_bridge._digest._file_digests import FilesBeside
 from sklearn_torch_bridge._digest._tensors_and_arrays import dtype_name, portable_bytes
 from sklearn_torch_bridge._errors import FingerprintError
 from sklearn_torch_bridge._tensor_bytes import Bytes, new_hash, tensor_bytes
@@ -47,30 +48,31 @@ def cache_keys(contents: Iterable[bytes], fingerprint: bytes) -> list[bytes]:
     return _hash_each(contents, _new_row_hash(key=fingerprint))
 
 
-def content_digests(rows: Any) -> list[bytes]:
+def content_digests(rows: Any, *, beside: FilesBeside | None = None) -> list[bytes]:
     """Return 16 bytes for what each row holds, which no other row has.
 
     `rows` is an array, a tensor or a sparse matrix (the same digests for equal rows),
     or a sequence of arrays, tensors, str, bytes, numbers, None, images of Pillow, paths
-    (the file's content counts, not its name), lists, tuples and dicts of these, and
+    (the file's content counts, not its name; with `beside` also its place and the
+    files beside it that share its stem), lists, tuples and dicts of these, and
     objects that `digest` can identify; others raise `FingerprintError`.
 
     >>> ones, mixed = content_digests(np.ones((2, 3))), content_digests([None, "1", 1])
     >>> ones[0] == ones[1], len(set(mixed))
     (True, 3)
     """
-    return list(_iter_digests(rows))
+    return list(_iter_digests(rows, beside))
 
 
-def rows_digest(rows: Any) -> bytes:
+def rows_digest(rows: Any, *, beside: FilesBeside | None = None) -> bytes:
     """Return 32 bytes for all rows, in their order."""
     whole = new_hash()
-    for content in _iter_digests(rows):
+    for content in _iter_digests(rows, beside):
         whole.update(content)
     return whole.digest()
 
 
-def _iter_digests(rows: Any) -> Iterator[bytes]:
+def _iter_digests(rows: Any, beside: FilesBeside | None) -> Iterator[bytes]:
     """Choose how the rows are hashed by what they are."""
     if isinstance(rows, (np.ndarray, torch.Tensor)) and not rows.ndim:
         msg = "`X` must have rows, got an array without axes."
@@ -87,7 +89,8 @@ def _iter_digests(rows: Any) -> Iterator[bytes]:
         raise TypeError(msg)
     sequence: Any = rows
     by_place = (sequence[place] for place in range(len(rows)))  # a Dataset has no more
-    return _sequence_digests(rows if isinstance(rows, Iterable) else by_place)
+    entries = rows if isinstance(rows, Iterable) else by_place
+    return _sequence_digests(entries, beside)
 
 
 def _array_digests(rows: Any, to_bytes: Callable[[Any], Bytes]) -> Iterator[bytes]:
@@ -113,7 +116,9 @@ def _hash_each(contents: Iterable[bytes | memoryview], start: Any) -> list[bytes
     return digests
 
 
-def _sequence_digests(rows: Iterable[Any]) -> Iterator[bytes]:
+def _sequence_digests(
+    rows: Iterable[Any], beside: FilesBeside | None
+) -> Iterator[bytes]:
     """Hash entries of any kind."""
     copy = _new_row_hash().copy
     for place, row in enumerate(rows):
@@ -123,14 +128,16 @@ def _sequence_digests(rows: Iterable[Any]) -> Iterator[bytes]:
             own.update(b"str%d:%b" % (len(content), content))
         else:
             try:
-                _write(own.update, row, f"row {place} of `X`")
+                _write(own.update, row, f"row {place} of `X`", beside)
             except RecursionError as error:
                 msg = f"a row of `X` is nested too deeply. {_ADVICE}"
                 raise FingerprintError(msg) from error
         yield own.digest()
 
 
-def _write(update: _Update, row: Any, name: str) -> None:
+def _write(
+    update: _Update, row: Any, name: str, beside: FilesBeside | None = None
+) -> None:
     """Write a row, or a part of one, with its kind and its length."""
     cls = type(row)
     if cls in ATOMS:
@@ -141,9 +148,9 @@ def _write(update: _Update, row: Any, name: str) -> None:
     elif cls in (list, tuple, dict):
         _put(update, cls.__name__.encode(), b"%d" % len(row))
         for part in row.items() if cls is dict else row:
-            _write(update, part, name)
+            _write(update, part, name, beside)
     elif cls in _ARRAYS or issubclass(cls, np.generic):
-        _write_array(update, np.asarray(row), name)
+        _write_array(update, np.asarray(row), name, beside)
     elif issubclass(cls, torch.Tensor):
         memory = _tensor_values(row)
         update(_array_head(row.dtype, row.shape, len(memory)))
@@ -152,6 +159,8 @@ def _write(update: _Update, row: Any, name: str) -> None:
         with open(row, "rb") as file:  # noqa: PTH123 - any path-like object
             content = hashlib.file_digest(file, new_hash)
         _put(update, b"file", content.digest())
+        if beside is not None:
+            _put(update, b"place", beside.place_of(row))
     elif _is_image(cls):
         _write_image(update, row)
     else:
@@ -172,11 +181,13 @@ def _tensor_values(tensor: torch.Tensor) -> Bytes:
     return tensor_bytes(unwrap(tensor))
 
 
-def _write_array(update: _Update, array: NDArray[Any], name: str) -> None:
+def _write_array(
+    update: _Update, array: NDArray[Any], name: str, beside: FilesBeside | None
+) -> None:
     has_objects = array.dtype.hasobject
     update(_array_head(array.dtype, array.shape, 0 if has_objects else array.nbytes))
     if has_objects:
-        _write(update, array.ravel().tolist(), name)
+        _write(update, array.ravel().tolist(), name, beside)
     else:
         update(portable_bytes(array))
 

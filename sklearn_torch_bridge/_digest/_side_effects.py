@@ -1,31 +1,62 @@
-"""Find which names a function writes to outside itself: counters, logs, memos.
+"""Decide which names a function writes to outside itself are its working state.
 
-What a function itself writes to is its working state, whose value does not count: else
-a forward that appends to a global list had another fingerprint after each run.
-
-The bytecode is followed without its jumps, with the name of each value on the stack,
-where it has one: ``CALLS.append(n)``, ``Counter.calls += n``, ``seen[key] = n``,
-``global count``.
+What a function itself writes to, and nobody reads, is working state, whose value does
+not count: else a forward that appends to a global list had another fingerprint after
+each run. What is written and read again carries something from row to row, so that no
+key of a row can stand for what becomes of it.
 """
 
-import dis
-from collections.abc import Iterator
+import enum
+import types
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from types import CodeType
-from typing import TypeAlias
+from typing import Any
 
-__all__ = ["changed_attributes", "changed_names"]
+import numpy as np
+import torch
 
-Path: TypeAlias = tuple[str, ...]
+from sklearn_torch_bridge._digest._flow import flow_of
+from sklearn_torch_bridge._digest._library_or_user_code import is_user_code, library_of
+from sklearn_torch_bridge._digest._reads_and_writes import Flow, Path
+from sklearn_torch_bridge._digest._working_state import MAKERS
 
-_MUTATORS = {
-    *("append", "appendleft", "extend", "extendleft", "insert", "add", "update"),
-    *("setdefault", "clear", "pop", "popleft", "popitem", "remove", "discard"),
-    *("__setitem__", "put", "put_nowait"),
-}
-_NAMES = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST")
-_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
-_WITHOUT_RESULT = ("POP_", "STORE_", "RESUME", "NOP", "CACHE", "PRECALL")
+__all__ = [
+    "Use",
+    "attributes_written",
+    "carried_attributes",
+    "changed_names",
+    "class_attributes_written",
+    "use_of",
+    "written_attributes",
+]
+
+_CONTAINERS = (list, dict, set, deque, bytearray, np.ndarray, torch.Tensor)
+_CODE = (
+    *(types.ModuleType, types.FunctionType, types.MethodType, type),
+    *(types.BuiltinFunctionType, types.NoneType),
+)
+
+
+class Use(enum.IntEnum):
+    """What a function does with a name outside it."""
+
+    READ = enum.auto()
+    WORKING = enum.auto()
+    CARRIED = enum.auto()
+
+
+def use_of(flow: Flow, path: Path, value: Any) -> Use:
+    """Return what is done with the value of a path of names outside a function."""
+    if path in flow.rebound:
+        return Use.CARRIED if flow.is_read(path) else Use.WORKING
+    if path not in flow.changed or isinstance(value, _CODE):
+        return Use.READ
+    is_container = isinstance(value, _CONTAINERS)
+    if not flow.is_read(path) and (is_container or path not in flow.answered):
+        return Use.WORKING
+    return Use.CARRIED if is_container else Use.READ
 
 
 @lru_cache(maxsize=4096)
@@ -40,89 +71,112 @@ def changed_names(code: CodeType) -> frozenset[Path]:
     >>> sorted(changed_names(f.__code__))
     [('calls',), ('names',)]
     """
-    own = {*code.co_varnames, *code.co_cellvars}
-    return frozenset(path for path in _changed(code) if path[0] not in own)
+    flow, own = flow_of(code), {*code.co_varnames, *code.co_cellvars, ""}
+    found = flow.rebound | flow.changed
+    return frozenset(path for path in found if path[0] not in own)
 
 
-@lru_cache(maxsize=4096)
-def changed_attributes(code: CodeType) -> frozenset[str]:
-    """Return the attributes of its first argument that a method writes to.
+def written_attributes(
+    code: CodeType, look_up: Callable[[str], Any]
+) -> list[tuple[Any, str, Use]]:
+    """List the attributes of objects outside that a function writes to, with the use.
 
-    >>> def __call__(self, x):
-    ...     self.sizes.append(len(x))
-    ...     self.n += 1
-    >>> sorted(changed_attributes(__call__.__code__))
-    ['n', 'sizes']
+    `look_up` returns what a global or closure variable refers to.
     """
-    first, paths = code.co_varnames[:1], _changed(code)
-    return frozenset(path[1] for path in paths if path[:1] == first and path[1:])
+    flow, found = flow_of(code), list[tuple[Any, str, Use]]()
+    for path in sorted(path for path in changed_names(code) if len(path) > 1):
+        owner = look_up(path[0])
+        for name in path[1:-1]:
+            owner = getattr(owner, name, None)
+        use = use_of(flow, path, getattr(owner, path[-1], None))
+        if owner is not None and use is not Use.READ:
+            found.append((owner, path[-1], use))
+    return found
 
 
-@lru_cache(maxsize=4096)
-def _changed(code: CodeType) -> frozenset[Path]:
-    found = set(_follow(code))
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found |= changed_names(constant)
-    return frozenset(found)
+def attributes_written(cls: type) -> frozenset[str]:
+    """Return the attributes that the user's methods of a class write to, once made."""
+    codes = [one.__code__ for name, one in _methods(cls).items() if name not in MAKERS]
+    return frozenset(
+        path[1]
+        for code in codes
+        for path in flow_of(code).rebound | flow_of(code).changed
+        if path[:1] == code.co_varnames[:1] and path[1:]
+    )
 
 
-def _follow(code: CodeType) -> Iterator[Path]:
-    """Follow the stack, whose entries are the path of names to a value, or None."""
-    stack: list[Path | None] = []
-    for step in dis.get_instructions(code):
-        name, argument = step.opname, step.argval
-        top = stack[-1] if stack else None
-        if name in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
-            name == "STORE_DEREF" and argument in code.co_freevars
-        ):
-            yield (argument,)
-        elif name in _ATTRIBUTES and argument in _MUTATORS and top:
-            yield top
-        elif name == "STORE_ATTR" and top:
-            yield (*top, argument)
-        elif name == "STORE_SUBSCR" and len(stack) > 1 and (owner := stack[-2]):
-            yield owner
-        _move(stack, step)
+def class_attributes_written(cls: type) -> dict[str, Use]:
+    """Return the attributes of its class that a method writes to, with the use."""
+    found: dict[str, Use] = {}
+    for name, method in _methods(cls).items():
+        code = method.__code__
+        flow, is_of_class = flow_of(code), isinstance(vars(cls).get(name), classmethod)
+        head = code.co_varnames[:1] + ("__class__",) * (not is_of_class)
+        for path in flow.rebound | flow.changed:
+            if path[:-1] == head:
+                use = use_of(flow, path, getattr(cls, path[-1], None))
+                found[path[-1]] = max(use, found.get(path[-1], use))
+    return found
 
 
-def _move(stack: list[Path | None], step: dis.Instruction) -> None:
-    """Apply an instruction to the stack of names."""
-    name, argument = step.opname, step.argval
-    if isinstance(argument, tuple) and "_FAST_" in name:
-        _move_two(stack, name, argument)
-        return
-    depth = len(stack) + dis.stack_effect(step.opcode, step.arg, jump=False)
-    result: Path | None = None
-    if name == "COPY":
-        result = stack[-argument] if argument <= len(stack) else None
-    elif name == "SWAP":
-        if argument <= len(stack):
-            stack[-1], stack[-argument] = stack[-argument], stack[-1]
-        return
-    elif name.startswith(_NAMES):
-        result = (argument,)
-    elif name in _ATTRIBUTES and stack and stack[-1]:
-        result = (*stack[-1], argument)
-    elif (name == "BINARY_SUBSCR" or step.argrepr == "[]") and len(stack) > 1:
-        result = stack[-2]  # what changes inside changes the whole
-    del stack[max(0, depth) :]
-    stack.extend([None] * (depth - len(stack)))
-    if stack and not name.startswith(_WITHOUT_RESULT):
-        stack[-1] = result
+def carried_attributes(owner: Any, method: str) -> list[str]:
+    """Return the attributes that a method, and those it calls, both read and write.
 
-
-def _move_two(stack: list[Path | None], name: str, locals_: tuple[str, str]) -> None:
-    """Load or store two local names at once, as Python does from 3.13 on.
-
-    >>> stack = [("log",)]
-    >>> _move_two(stack, "STORE_FAST_LOAD_FAST", ("x", "self"))
-    >>> stack
-    [('self',)]
+    >>> class Numbered:
+    ...     def __call__(self, x):
+    ...         self.n_calls += 1
+    ...         return x + self._next()
+    ...
+    ...     def _next(self):
+    ...         self.n += 1
+    ...         return self.n
+    >>> Numbered.__module__ = "__main__"
+    >>> carried_attributes(Numbered(), "__call__")
+    ['n']
     """
-    loads = name.startswith("LOAD_"), "_LOAD_" in name
-    for local, is_load in zip(locals_, loads, strict=True):
-        if is_load:
-            stack.append((local,))
-        elif stack:
-            stack.pop()
+    methods, reached, left = _methods(type(owner)), set(), [method]
+    total = Flow()
+    while left:
+        name = left.pop()
+        if name in reached or name not in methods:
+            continue
+        reached.add(name)
+        code = methods[name].__code__
+        flow, first = flow_of(code), code.co_varnames[:1]
+        total.include(_of_self(flow, first), frozenset())
+        left += [path[1] for path in flow.loaded if path[:1] == first and path[1:]]
+    total.finish()
+    held = {name: getattr(owner, name, None) for name in _names(total)}
+    uses = {name: use_of(total, ("self", name), held[name]) for name in held}
+    return sorted(name for name, use in uses.items() if use is Use.CARRIED)
+
+
+def _names(flow: Flow) -> Iterable[str]:
+    return {path[1] for path in flow.rebound | flow.changed if len(path) > 1}
+
+
+def _of_self(flow: Flow, first: Path) -> Flow:
+    """Return what a method does with its own object, which is called `self`."""
+
+    def renamed(path: Path) -> Path:
+        # The whole object is given away: which attributes are read there shows there.
+        is_part = path[:1] == first and len(path) > 1
+        return ("self", *path[1:]) if is_part else ("", *path)
+
+    found = Flow()
+    for name in ("rebound", "changed", "read", "answered", "loaded"):
+        setattr(found, name, set(map(renamed, getattr(flow, name))))
+    found.moved = {(renamed(one), renamed(other)) for one, other in flow.moved}
+    return found
+
+
+def _methods(cls: type) -> dict[str, types.FunctionType]:
+    """Return the functions of a class that the user has written, by their names."""
+    found: dict[str, types.FunctionType] = {}
+    for base in reversed(cls.__mro__):
+        if library_of(base.__module__) is None:
+            for name, part in vars(base).copy().items():
+                inner = part.fget if isinstance(part, property) else part
+                if isinstance(inner, types.FunctionType) and is_user_code(inner):
+                    found[name] = inner
+    return found

@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_torch_bridge._digest import content_digests, digest, rows_digest
+from sklearn_torch_bridge._digest import digest
 from sklearn_torch_bridge._estimators._extractor_options import request_of
 from sklearn_torch_bridge._estimators._nan_rows import all_bad, filled
 from sklearn_torch_bridge._estimators._plan import Plan
 from sklearn_torch_bridge._free_memory import check_fits
-from sklearn_torch_bridge._known import Recall, RememberingSink
+from sklearn_torch_bridge._known import (
+    Recall,
+    RememberingSink,
+    RowContents,
+    SteadySink,
+)
 from sklearn_torch_bridge._results import ArraySink, EntriesSink, FileSink, Sink
 from sklearn_torch_bridge._row_numbers import count_rows
 from sklearn_torch_bridge._rows import (
@@ -95,7 +100,7 @@ class Extraction:
 
     def distinct_rows(self) -> frozenset[bytes]:
         """Return what tells these rows from others, whatever their order."""
-        contents = content_digests(self._rows.values)
+        contents = self._contents().of_each(self._rows.values)
         return frozenset(contents[row] for row in self._rows.which_may_run())
 
     @property
@@ -291,15 +296,21 @@ class Extraction:
         readings = plan.readings_of_model()
         plan.check_files_are_the_same()
         module, options = plan.loaded.module, plan.request.run
-        return extract(
+        run = partial(
+            extract,
             module,
             feed,
             readings,
-            sink,
             options=options,
             advance=advance,
             proven=proven,
         )
+        if not plan.must_be_steady():
+            return run(sink)
+        steady = SteadySink(sink, plan.steadiness)
+        bad = run(steady)
+        advance(steady.finish())
+        return bad
 
     def _recall(self) -> Recall | None:
         """Return what the cache knows, if there is one."""
@@ -307,15 +318,20 @@ class Extraction:
         if store is None:
             return None
         model, fingerprints = self.plan.fingerprints
-        contents = content_digests(self._rows.values)
+        contents = self._contents().of_each(self._rows.values)
         self._rows = self._rows.merged(contents)
         any_shape = any(reading.pool is None for reading in self.plan.readings)
         return Recall(store, fingerprints, contents, model, any_shape)
 
+    def _contents(self) -> RowContents:
+        request = self.plan.request
+        return RowContents(request.preprocess, request.cache_key)
+
     def _identity(self) -> bytes:
         """Return what a file is of: the rows of `X` in their order, and settings."""
         rows, settings = self._rows, self.plan.fingerprints[1]
-        return digest((rows_digest(rows.values), rows.origin, *settings))
+        contents = self._contents().of_all(rows.values)
+        return digest((contents, rows.origin, *settings))
 
     def _look_up(
         self,

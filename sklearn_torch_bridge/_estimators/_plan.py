@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sklearn_torch_bridge._estimators._extractor_options import Request
-from sklearn_torch_bridge._known import is_received
+from sklearn_torch_bridge._known import Steadiness, is_received
 from sklearn_torch_bridge._replica import Reading, check_layers, literal_names
 from sklearn_torch_bridge._rows import Receiver
 from sklearn_torch_bridge.models import LoadedModel, load_model
@@ -82,10 +82,23 @@ class Plan:
     def fingerprints(self) -> tuple[bytes, list[bytes]]:
         """What decides about a vector: for the model, and with each reading."""
         self._is_received = is_received(self.request.model)
+        _ = self.steadiness  # looks before the fingerprints are made
         model = self.request.model_fingerprint()
         return model, [
             self.request.fingerprint(model, reading) for reading in self.readings
         ]
+
+    @cached_property
+    def steadiness(self) -> Steadiness:
+        """What sees whether the user's callables change what they read, as rows run."""
+        callables = [("preprocess", self.request.preprocess)]
+        callables += [("pooling", reading.pool) for reading in self.readings]
+        return Steadiness(callables)
+
+    def must_be_steady(self) -> bool:
+        """Return whether keys were made of what must not change as rows run."""
+        is_keyed = "fingerprints" in vars(self)
+        return is_keyed and self.request.cache_key is None and bool(self.steadiness)
 
     def check_files_are_the_same(self) -> None:
         """Refuse a model whose files changed after its fingerprint was made."""

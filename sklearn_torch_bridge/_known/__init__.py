@@ -12,11 +12,16 @@ from sklearn_torch_bridge._known._model_fingerprint import (
     remember_fingerprint,
 )
 from sklearn_torch_bridge._known._recall import Recall, RememberingSink, cache_at
+from sklearn_torch_bridge._known._row_contents import RowContents
 from sklearn_torch_bridge._known._settings_fingerprint import settings_fingerprint
+from sklearn_torch_bridge._known._steady_sink import Steadiness, SteadySink
 
 __all__ = [
     "Recall",
     "RememberingSink",
+    "RowContents",
+    "Steadiness",
+    "SteadySink",
     "cache_at",
     "fingerprint_model",
     "fingerprint_module",

@@ -43,7 +43,7 @@ class Guarded(nn.Module):
         nn.init.constant_(self.linear.weight, number)
         nn.init.zeros_(self.linear.bias)
         self.number = number
-        self.lock = threading.Lock()
+        self.draws = np.random.default_rng(0)
 
     def forward(self, x):
         return self.linear(x)
@@ -51,7 +51,7 @@ class Guarded(nn.Module):
 
 def test_a_cache_key_stands_for_what_cannot_be_identified_alone():
     pattern = (
-        r"`model` cannot be fingerprinted: attribute 'lock' is a lock.*`cache_key`"
+        r"`model` cannot be fingerprinted: attribute 'draws' is a source.*`cache_key`"
     )
     with pytest.raises(FingerprintError, match=pattern):
         fingerprint_module(Guarded())

@@ -4,7 +4,6 @@ import inspect
 import itertools
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -117,15 +116,15 @@ assert settings_fingerprint(b"m", device_type="cuda") != before
 
 @pytest.mark.parametrize("name", ["pooling", "preprocess"])
 def test_settings_that_cannot_be_identified_are_named(name):
-    lock = threading.Lock()
-    settings = BASE | {name: lambda *args: lock}
-    pattern = rf"`{name}` cannot be fingerprinted: closure variable 'lock' is a lock"
+    draws = np.random.default_rng(0)
+    settings = BASE | {name: lambda *args: draws}
+    pattern = rf"`{name}` cannot be fingerprinted: closure variable 'draws' is a source"
     with pytest.raises(FingerprintError, match=pattern):
         settings_fingerprint(b"m", **settings)
     found = {
         settings_fingerprint(b"m", **settings | {"cache_key": "a"}),
         settings_fingerprint(b"m", **settings | {"cache_key": "b"}),
-        settings_fingerprint(b"m", **BASE | {name: lambda x: lock, "cache_key": "a"}),
+        settings_fingerprint(b"m", **BASE | {name: lambda x: draws, "cache_key": "a"}),
     }
     assert len(found) == 3
 

@@ -1,0 +1,123 @@
+"""Find which environment variables a function reads, by the names in its bytecode.
+
+``os.environ.get("DEBUG")``, ``os.environ["DEBUG"]``, ``"DEBUG" in os.environ`` and
+``os.getenv("DEBUG")``, however these were imported, and with a global str as the name.
+"""
+
+import dis
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType, ModuleType
+from typing import Any, TypeAlias
+
+from sklearn_torch_bridge._digest._reads_and_writes import names_in
+
+__all__ = ["is_environment", "variables_read"]
+
+LookUp: TypeAlias = Callable[[str], Any]
+_Step: TypeAlias = tuple[str, Any]
+
+_MAPPINGS = [os.environ] + [os.environb] * hasattr(os, "environb")
+_FUNCTIONS = [os.getenv] + [os.getenvb] * hasattr(os, "getenvb")
+_OF_OS = frozenset({"environ", "environb", "getenv", "getenvb"})
+_BY_NAME = frozenset({"get", "setdefault", "pop", "__getitem__", "__contains__"})
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_SUBSCRIPTS = ("BINARY_SUBSCR", "BINARY_OP", "DELETE_SUBSCR")
+_IGNORED = ("EXTENDED_ARG", "CACHE", "NOP", "RESUME", "PUSH_NULL", "PRECALL")
+_END: _Step = ("", None)
+
+
+def is_environment(value: Any) -> bool:
+    """Return whether a value is ``os.environ``."""
+    return any(value is one for one in _MAPPINGS)
+
+
+def _is_of_os(value: Any) -> bool:
+    return any(value is one for one in (*_MAPPINGS, *_FUNCTIONS))
+
+
+def variables_read(code: CodeType, look_up: LookUp) -> set[str | None]:
+    """Return the names of the variables that are read; None: one that is not constant.
+
+    `look_up` returns what a global or closure variable refers to.
+
+    >>> f = lambda: os.environ.get("DEBUG") or os.getenv("LEVEL", "3")
+    >>> sorted(variables_read(f.__code__, {"os": os}.get))
+    ['DEBUG', 'LEVEL']
+    """
+    names = names_in(code)
+    if _OF_OS.isdisjoint(names) and not any(_is_of_os(look_up(one)) for one in names):
+        return set()  # as nearly always; what follows takes a while
+    steps = [_END, *_steps(code), _END, _END]
+    own = _imported(steps)
+
+    def value_of(step: _Step) -> Any:
+        name, argument = step
+        if name == "LOAD_CONST":
+            return argument
+        if not name.startswith(_LOADS) or argument in own:
+            return own.get(argument) if name.startswith(_LOADS) else None
+        return None if "FAST" in name else look_up(argument)
+
+    found = set(_uses(steps, value_of))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= variables_read(constant, lambda name: own.get(name, look_up(name)))
+    return found
+
+
+def _uses(steps: list[_Step], value_of: Callable[[_Step], Any]) -> Iterator[str | None]:
+    """Yield the name of each use of the environment."""
+    for place, step in enumerate(steps):
+        value, after = value_of(step), place + 1
+        while isinstance(value, ModuleType) and steps[after][0] in _ATTRIBUTES:
+            value = getattr(value, steps[after][1], None)
+            after += 1
+        if any(value is one for one in _FUNCTIONS):
+            yield _as_name(value_of(steps[after]))
+        elif is_environment(value):
+            name, argument = steps[after]
+            if name in _ATTRIBUTES and argument in _BY_NAME:
+                yield _as_name(value_of(steps[after + 1]))
+            elif name == "CONTAINS_OP":
+                yield _as_name(value_of(steps[place - 1]))
+            elif steps[after + 1][0] in _SUBSCRIPTS:
+                yield _as_name(value_of(steps[after]))
+            elif steps[after + 1][0] != "STORE_SUBSCR":
+                yield None
+
+
+def _as_name(value: Any) -> str | None:
+    return os.fsdecode(value) if isinstance(value, (str, bytes)) else None
+
+
+def _imported(steps: list[_Step]) -> Mapping[str, Any]:
+    """Return what of ``os`` a function imports itself, by its local names."""
+    found: dict[str, Any] = {}
+    value: Any = None
+    for name, argument in steps:
+        if name == "IMPORT_NAME":
+            value = os if argument.partition(".")[0] == "os" else None
+        elif name == "IMPORT_FROM":
+            value = getattr(os, argument, None) if value is not None else None
+        elif name.startswith("STORE_") and value is not None:
+            found[argument] = value
+            value = os
+        else:
+            value = None
+    return found
+
+
+def _steps(code: CodeType) -> Iterator[_Step]:
+    """Yield names and arguments of instructions; two for two in one."""
+    for step in dis.get_instructions(code):
+        name, argument = step.opname, step.argval
+        if name in _IGNORED:
+            continue
+        if isinstance(argument, tuple) and "_FAST_" in name:
+            loads = name.startswith("LOAD_"), "_LOAD_" in name
+            kinds = ("LOAD_FAST" if is_load else "STORE_FAST" for is_load in loads)
+            yield from zip(kinds, argument, strict=True)
+        else:
+            yield name, argument

@@ -1,0 +1,155 @@
+"""Variables of the environment count by the names in the code that reads them."""
+
+import os
+import os as system
+from os import environ, getenv
+
+import pytest
+
+from sklearn_torch_bridge._digest import digest
+from sklearn_torch_bridge._digest._environment import variables_read
+from sklearn_torch_bridge._errors import FingerprintError
+
+NAME = "STB_TESTS_MODE"
+HELD = os.environ
+
+
+def by_get(x):
+    return x if os.environ.get("STB_TESTS_MODE") else -x
+
+
+def by_getenv(x):
+    return x if os.getenv("STB_TESTS_MODE", "0") == "0" else -x
+
+
+def by_item(x):
+    return x + len(os.environ["STB_TESTS_MODE"])
+
+
+def by_membership(x):
+    return x if "STB_TESTS_MODE" in os.environ else -x
+
+
+def by_lack(x):
+    return x if "STB_TESTS_MODE" not in environ else -x
+
+
+def by_imported_names(x):
+    return x if getenv("STB_TESTS_MODE") or environ.get("STB_TESTS_MODE") else -x
+
+
+def by_another_name(x):
+    return x if system.environ.get("STB_TESTS_MODE") else -x
+
+
+def by_a_global_name(x):
+    return x if os.environ.get(NAME) else -x
+
+
+def by_a_global_mapping(x):
+    return x if HELD.get("STB_TESTS_MODE") else -x
+
+
+def by_its_own_import(x):
+    import os as own
+
+    return x if own.environ.get("STB_TESTS_MODE") else -x
+
+
+def by_its_own_name(x):
+    from os import getenv as own
+
+    return x if own("STB_TESTS_MODE") else -x
+
+
+def inside(x):
+    return [os.environ.get("STB_TESTS_MODE") for _ in x]
+
+
+def three_calls_down(x):
+    return two_calls_down(x)
+
+
+def two_calls_down(x):
+    return by_get(x)
+
+
+def closed_over():
+    held = os.environ
+
+    def by_a_closure(x):
+        return x if held.get("STB_TESTS_MODE") else -x
+
+    return by_a_closure
+
+
+READING = [
+    *(by_get, by_getenv, by_item, by_membership, by_lack, by_imported_names),
+    *(by_another_name, by_a_global_name, by_a_global_mapping, by_its_own_import),
+    *(by_its_own_name, inside, three_calls_down, closed_over()),
+]
+
+
+@pytest.mark.parametrize("function", READING, ids=lambda one: one.__name__)
+def test_the_value_of_the_variable_counts(function, monkeypatch):
+    monkeypatch.setenv("STB_TESTS_OTHER", "1")
+    monkeypatch.setenv("STB_TESTS_MODE", "1")
+    one = digest(function)
+    monkeypatch.setenv("STB_TESTS_MODE", "2")
+    other = digest(function)
+    monkeypatch.delenv("STB_TESTS_MODE")
+    assert len({one, other, digest(function)}) == 3
+    monkeypatch.setenv("STB_TESTS_MODE", "1")
+    monkeypatch.setenv("STB_TESTS_OTHER", "2")
+    assert digest(function) == one
+
+
+def by_any_name(x, name="STB_TESTS_MODE"):
+    return x if os.environ.get(name) else -x
+
+
+def by_any_name_of_getenv(x, name="STB_TESTS_MODE"):
+    return x if os.getenv(name) else -x
+
+
+def as_a_whole(x):
+    return x + len(dict(os.environ))
+
+
+def by_items(x):
+    return x + len([name for name, _ in os.environ.items()])
+
+
+def kept_first(x):
+    held = os.environ
+    return x if held.get("STB_TESTS_MODE") else -x
+
+
+def by_its_own_import_of_any(x, name="a"):
+    import os as own
+
+    return x + own.environ[name]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(by_any_name, by_any_name_of_getenv, as_a_whole, by_items, kept_first),
+        by_its_own_import_of_any,
+    ],
+    ids=lambda one: one.__name__,
+)
+def test_names_that_are_not_constant_ask_for_a_key(function):
+    with pytest.raises(FingerprintError, match=r"'os\.environ' is .*Give `cache_key`"):
+        digest(function)
+    assert digest(function, lenient=True) == digest(function, lenient=True)
+
+
+def test_what_is_only_set_is_not_read():
+    def sets(x):
+        os.environ["STB_TESTS_MODE"] = "1"
+        os.cpu_count()
+        return x
+
+    names = variables_read(sets.__code__, {"os": os}.get)
+    assert names == set()
