@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 __all__ = [
+    "available",
     "check_device",
     "current_accelerator",
     "device_types",
@@ -36,9 +37,9 @@ def check_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, TypeError) as error:
         msg = f"`device` must be 'auto' or a torch device, got {device!r}."
         raise ValueError(msg) from error
-    available = device_types()
-    if chosen.type not in available:
-        what = f"got {str(device)!r}; this machine has {', '.join(sorted(available))}"
+    known = device_types()
+    if chosen.type not in known:
+        what = f"got {str(device)!r}; this machine has {', '.join(sorted(known))}"
         msg = f"`device` must be available, {what}."
         raise ValueError(msg)
     return chosen
@@ -55,3 +56,12 @@ def is_on(tensor: torch.Tensor, device: torch.device) -> bool:
     """Check whether a tensor is on `device`, where "cuda" means any "cuda:k"."""
     own = tensor.device
     return own.type == device.type and device.index in (None, own.index)
+
+
+def available(name: str) -> torch.device:
+    """Return the device of that name, else one of its type, else the CPU."""
+    kind, _, index = name.partition(":")
+    if kind == "cpu" or kind not in device_types():
+        return torch.device("cpu")
+    is_here = int(index or 0) < torch.accelerator.device_count()
+    return torch.device(name if is_here else kind)

@@ -15,11 +15,13 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import nn
 from torch.nn.modules import module as _base
+from torch.nn.utils import parametrize
 from torch.utils import _pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
     "OPERATOR_TYPES",
+    "add_parametrized_class",
     "compile_graph",
     "compiled_from",
     "compiler_errors",
@@ -95,6 +97,13 @@ def compiled_from(module: nn.Module) -> nn.Module | None:
     if "_orig_mod" in module._modules and any(map(is_of_compiler, type(module).mro())):
         return module._modules["_orig_mod"]
     return None
+
+
+def add_parametrized_class(module: nn.Module, names: list[str]) -> None:
+    """Give a module the class in which the tensors `names` are computed when read."""
+    parametrize._inject_new_class(module)
+    for name in names:
+        parametrize._inject_property(module, name)
 
 
 def is_of_compiler(cls: type) -> bool:

@@ -4,6 +4,12 @@ Hides how the arrays are laid out and read back, and the names in pickles of old
 stands for a module, a handle or a method of one, is told here too.
 """
 
+from sklearn_torch_bridge._pickling._deep_copy import deep_copy
+from sklearn_torch_bridge._pickling._made_anew import (
+    fill_parametrized,
+    new_generator,
+    new_parametrized,
+)
 from sklearn_torch_bridge._pickling._module_calls import (
     ModuleCall,
     is_module_call,
@@ -25,14 +31,20 @@ __all__ = [
     "Packed",
     "Shared",
     "cloudpickle",
+    "deep_copy",
     "export_values",
+    "fill_parametrized",
     "is_module_call",
     "module_called",
+    "new_generator",
+    "new_parametrized",
     "reducer_override",
     "restore_values",
     "share",
     "unpack",
 ]
 
-unpack.__module__ = __name__  # where every pickle with a module finds it: it stays here
+# Where every pickle with a module finds them: they stay here.
+for _function in (unpack, new_generator, new_parametrized, fill_parametrized):
+    _function.__module__ = __name__
 find_old_names()

@@ -4,7 +4,6 @@ joblib writes such arrays to one file for all tasks, which every worker maps ins
 holding a copy. All else in a module is pickled as always.
 """
 
-import copy
 import importlib
 import io
 import pickle
@@ -19,8 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_torch_bridge._devices import device_types
+from sklearn_torch_bridge._devices import available, device_types
 from sklearn_torch_bridge._packages import is_installed
+from sklearn_torch_bridge._pickling._deep_copy import culprit, deep_copy
+from sklearn_torch_bridge._pickling._made_anew import reduced
 from sklearn_torch_bridge._pickling._module_calls import is_module_call
 from sklearn_torch_bridge._pickling._segments import LARGE_BYTES, segments_of
 from sklearn_torch_bridge._tensor_bytes import Bytes
@@ -63,7 +64,7 @@ class Export:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self.content, memo)
+        return deep_copy(self.content, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
         packed = _pack(self.content)
@@ -123,9 +124,10 @@ def _pack(content: Any) -> Packed:
         kind, reason = type(content).__name__, str(error).partition("\n")[0]
         msg = (
             "what goes to other processes or into a file must be picklable, and "
-            f"{kind} is not: {reason} Give a callable that builds it (`model`=build), "
-            "stay in this process (`n_jobs`=1, or joblib's threading backend), or "
-            "store its weights without pickle (`TorchFeatureExtractor.save`)."
+            f"{kind} is not: {reason}.{culprit(content, _pickle_alone)} "
+            "Give a callable that builds it (`model`=build), stay in this process "
+            "(`n_jobs`=1, or joblib's threading backend), or store its weights "
+            "without pickle (`TorchFeatureExtractor.save`)."
         )
         raise pickle.PicklingError(msg) from error
     arrays, devices, places = segments_of(content, pickler.tensors)
@@ -139,6 +141,10 @@ def _pack(content: Any) -> Packed:
     ]
     described = cloudpickle.dumps((descriptions, [*map(str, devices)]))
     return _keep_graph(content, file.getvalue()), described, arrays
+
+
+def _pickle_alone(value: Any) -> None:
+    _Pickler(io.BytesIO()).dump_all(value)
 
 
 def _keep_graph(content: Any, graph: bytes) -> bytes | Bytes:
@@ -158,7 +164,7 @@ def unpack(graph: Any, described: bytes, arrays: list[Bytes]) -> Any:
     descriptions, devices = pickle.loads(described)  # noqa: S301 - within an unpickling
     with torch.inference_mode(mode=False), torch.no_grad():
         memory = [
-            torch.from_numpy(_writable(array)).to(_available(device))
+            torch.from_numpy(_writable(array)).to(available(device))
             for array, device in zip(arrays, devices, strict=True)
         ]
         tensors = [_tensor(one, memory) for one in descriptions]
@@ -182,6 +188,11 @@ class _Pickler(cloudpickle.CloudPickler):
             self._numbers[id(obj)] = len(self.tensors)
             self.tensors.append(obj)
         return self._numbers[id(obj)]
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how to make an object again that torch would not."""
+        found = reduced(obj)
+        return super().reducer_override(obj) if found is None else found
 
     def dump_all(self, content: Any) -> None:
         """Dump an object, then the attributes of its tensors, which may hold others."""
@@ -240,7 +251,7 @@ def _tensor(description: tuple[Any, ...], memory: list[torch.Tensor]) -> torch.T
     """Make a tensor that is a view of `memory`."""
     cls, requires_grad, dtype, shape, stride, place, device = description
     if place is None:
-        where = _available(device)
+        where = available(device)
         data = torch.empty_strided(shape, stride, dtype=dtype, device=where)
     else:
         number, start = place
@@ -268,12 +279,3 @@ def _writable(array: Any) -> Bytes:
     if is_whole_map and (name := array.filename):
         return np.memmap(name, array.dtype, "c", array.offset, array.shape)
     return np.array(array)
-
-
-def _available(name: str) -> torch.device:
-    """Return the device of that name, else one of its type, else the CPU."""
-    kind, _, index = name.partition(":")
-    if kind == "cpu" or kind not in device_types():
-        return torch.device("cpu")
-    is_here = int(index or 0) < torch.accelerator.device_count()
-    return torch.device(name if is_here else kind)

@@ -4,7 +4,6 @@ Nothing in the folder is run as code: the file names are fixed, no class or path
 inside is looked up, and the architecture comes from the caller.
 """
 
-import copy
 import inspect
 import os
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from sklearn_torch_bridge._packages import VERSIONS
 from sklearn_torch_bridge._pickling import (
     ModuleCall,
     Shared,
+    deep_copy,
     is_module_call,
     module_called,
 )
@@ -223,14 +223,15 @@ def _own_module(model: Any) -> nn.Module:
     if isinstance(model, (nn.Module, Shared, str)) or is_module_call(model):
         module = load_model(model).module
         try:
-            return copy.deepcopy(module)
-        except Exception as error:
+            copied: nn.Module = deep_copy(module)
+        except TypeError as error:
             kind = type(module).__name__
             msg = (
                 "`model` must be copyable, so that yours stays as it is, and "
-                f"{kind} is not: {error}. Give a callable that builds it."
+                f"{kind} is not: {error.__cause__}. Give a callable that builds it."
             )
             raise TypeError(msg) from error
+        return copied
     made = model() if callable(model) else model
     if is_module_call(made):
         return ModuleCall(made)

@@ -205,17 +205,13 @@ def scripted():
     return torch.jit.script(mlp())
 
 
-def parametrized():
-    return nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
-
-
 def with_a_lock():
     module = mlp()
     module.lock = threading.Lock()
     return module
 
 
-UNPICKLABLE = [scripted, parametrized, with_a_lock]
+UNPICKLABLE = [scripted, with_a_lock]
 
 
 @pytest.mark.filterwarnings(
