@@ -4,7 +4,7 @@ import numpy as np
 
 from sklearn_torch_bridge._types import Indices, Rows
 
-__all__ = ["as_indices", "count_rows", "describe_rows"]
+__all__ = ["as_indices", "count_rows", "describe_rows", "single_rows"]
 
 _SHOWN = 5
 
@@ -25,6 +25,17 @@ def count_rows(rows: Rows) -> int:
     (3, 1)
     """
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def single_rows(rows: Rows) -> list[Rows]:
+    """Return each row as a batch of its own.
+
+    >>> single_rows(slice(2, 4)), single_rows(np.array([7]))
+    ([slice(2, 3, None), slice(3, 4, None)], [array([7])])
+    """
+    if isinstance(rows, slice):
+        return [slice(row, row + 1) for row in range(rows.start, rows.stop)]
+    return [rows[place : place + 1] for place in range(len(rows))]
 
 
 def describe_rows(rows: Rows) -> str:

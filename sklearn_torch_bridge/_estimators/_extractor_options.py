@@ -98,6 +98,7 @@ def request_of(extractor: Any) -> Request:
         report=reporter(label=label, verbose=extractor.verbose),
         on_error=extractor.on_error,
         num_workers=int(extractor.num_workers),
+        keeps_rows=extractor.cache is not None,
     )
     return Request(
         model=extractor.model,

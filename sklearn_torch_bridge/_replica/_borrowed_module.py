@@ -3,15 +3,21 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 from sklearn_torch_bridge._devices import check_device, is_on
+from sklearn_torch_bridge._replica._findings import Findings
 from sklearn_torch_bridge._replica._module_copy import NotCopyableError
+from sklearn_torch_bridge._torch_private import is_of_compiler, version_of
 
 __all__ = ["borrowed", "set_eval"]
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+_SMALL_BYTES = 1 << 16
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
@@ -19,9 +25,12 @@ _LOCKS_LOCK = threading.Lock()
 
 @contextmanager
 def borrowed(
-    module: nn.Module, device: str | torch.device, reason: NotCopyableError
+    module: nn.Module,
+    device: str | torch.device,
+    reason: NotCopyableError,
+    findings: Findings,
 ) -> Iterator[torch.device]:
-    """Put a module in eval mode inside the block; restore its flags and buffers."""
+    """Put a module in eval mode inside the block; restore all that it was."""
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     own_device = next(iter(devices), torch.device("cpu"))
     on_own_device = torch.empty(0, device=own_device)
@@ -35,16 +44,18 @@ def borrowed(
         lock = _LOCKS.setdefault(module, threading.RLock())
     with lock:
         modes = [(part, part.training) for part in module.modules()]
-        buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+        tensors = _Tensors(module, findings)
+        attributes = _attributes(module)
         try:
             set_eval(module)  # in here, as Ctrl-C may come half-way
             yield own_device
         finally:
             try:
-                _restore(modes, buffers)
+                _restore(attributes, tensors, modes)
             except BaseException:  # Ctrl-C came meanwhile
-                _restore(modes, buffers)
+                _restore(attributes, tensors, modes)
                 raise
+        tensors.check_others()
 
 
 def set_eval(module: nn.Module) -> None:
@@ -53,14 +64,82 @@ def set_eval(module: nn.Module) -> None:
         module.eval()
 
 
+class _Tensors:
+    """The values of parameters and buffers before a run: all, if it is the first.
+
+    Later they are those of small buffers, and of what forwards were seen to write to.
+    """
+
+    def __init__(self, module: nn.Module, findings: Findings) -> None:
+        named = (*module.named_parameters(), *module.named_buffers())
+        self._findings = findings
+        findings.hold_for([id(tensor) for _, tensor in named])
+        is_first = not findings.seen
+        self._kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._others: list[tuple[str, torch.Tensor, int]] = []
+        for name, tensor in named:
+            is_small = tensor.layout is torch.strided and tensor.nbytes <= _SMALL_BYTES
+            is_safe = tensor.is_inference() or id(tensor) in findings.written
+            if is_first or is_safe or (is_small and type(tensor) is torch.Tensor):
+                data = tensor.detach()
+                self._kept.append((tensor, data, data.clone()))
+            else:
+                self._others.append((name, tensor, version_of(tensor)))
+
+    def restore(self) -> None:
+        """Put back what was changed, and remember what it was."""
+        with torch.no_grad():
+            for tensor, data, before in self._kept:
+                has_moved = tensor.data_ptr() != data.data_ptr()
+                if has_moved:  # it was given other memory
+                    tensor.data = data
+                has_changed = not torch.equal(data, before)
+                if has_changed:
+                    data.copy_(before)
+                if has_moved or has_changed:
+                    self._findings.written[id(tensor)] = (0, 0)
+
+    def check_others(self) -> None:
+        """Raise if a tensor was written to that no run before has written to."""
+        changed = [
+            (name, tensor)
+            for name, tensor, version in self._others
+            if version_of(tensor) != version
+        ]
+        if changed:
+            for _, tensor in changed:
+                self._findings.written[id(tensor)] = (0, 0)
+            names = ", ".join(repr(name) for name, _ in changed)
+            msg = (
+                "`model` must not write to its weights for some rows only, but its "
+                f"forward has written to {names}, after one that did not. These values "
+                "of your module have changed: restore them, and call again. From now "
+                "on they are put back."
+            )
+            raise ValueError(msg)
+
+
+def _attributes(module: nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """List the attributes of all parts, each dict with a copy of what it holds."""
+    dicts = []
+    for part in module.modules():
+        is_own = isinstance(part, torch.jit.ScriptModule)
+        if not is_own and not any(map(is_of_compiler, type(part).mro())):
+            dicts += [vars(part), *(vars(part)[name] for name in _REGISTRIES)]
+    return [(one, dict(one)) for one in dicts]
+
+
 def _restore(
+    attributes: list[tuple[dict[str, Any], dict[str, Any]]],
+    tensors: _Tensors,
     modes: list[tuple[nn.Module, bool]],
-    buffers: list[tuple[torch.Tensor, torch.Tensor]],
 ) -> None:
+    for now, before in attributes:
+        names = before.keys()
+        if now.keys() != names or any(now[name] is not before[name] for name in names):
+            now.clear()
+            now.update(before)
+    tensors.restore()
     for part, mode in modes:
         if part.training != mode:
             part.training = mode
-    with torch.no_grad():
-        for buffer, before in buffers:
-            if not torch.equal(buffer, before):
-                buffer.copy_(before)

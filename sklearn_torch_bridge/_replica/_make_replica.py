@@ -4,72 +4,70 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from sklearn_torch_bridge._devices import check_device, is_on
-from sklearn_torch_bridge._pinned_memory import to_device
 from sklearn_torch_bridge._replica._borrowed_module import borrowed, set_eval
+from sklearn_torch_bridge._replica._findings import Findings, findings_of
+from sklearn_torch_bridge._replica._forwards import Forwards
+from sklearn_torch_bridge._replica._lent_tensors import LentTensors
 from sklearn_torch_bridge._replica._module_copy import NotCopyableError, copy_module
 from sklearn_torch_bridge._replica._random_state import kept_random_state
-from sklearn_torch_bridge._replica._weights_on_device import weights_on_device
-from sklearn_torch_bridge._tensor_bytes import lacks_memory
 
-__all__ = ["replica"]
+__all__ = ["Replica", "replica"]
+
+
+class Replica(NamedTuple):
+    """A module that computes what the caller's does in eval mode, and its device."""
+
+    module: nn.Module
+    place: torch.device
+    forwards: Forwards
 
 
 @contextmanager
-def replica(
-    module: nn.Module, device: str | torch.device
-) -> Iterator[tuple[nn.Module, torch.device]]:
-    """Yield a module that computes what `module` does in eval mode, and its device.
-
-    Inside the block it is the caller's alone, and random generators are kept.
-    """
+def replica(module: nn.Module, device: str | torch.device) -> Iterator[Replica]:
+    """Yield a replica; inside the block it is the caller's alone."""
     chosen = check_device(device)
+    findings = findings_of(module)
+    lent = LentTensors(module, chosen, findings.written)
     try:
-        own = copy_module(module, partial(_copy_tensor, module, chosen))
+        own = _copied(module, lent, findings)
     except NotCopyableError as reason:
-        with borrowed(module, device, reason) as chosen, kept_random_state(chosen):
-            yield module, chosen
+        lent = LentTensors(module, chosen, {})
+        with (
+            borrowed(module, device, reason, findings) as chosen,
+            _kept(findings, chosen),
+        ):
+            yield Replica(module, chosen, Forwards(lent, findings, chosen))
     else:
-        with kept_random_state(chosen):
+        with _kept(findings, chosen):
             set_eval(own)
             if chosen.type != "cpu":
                 _join_weights(own, module, chosen)
-            yield own, chosen
+                lent.begin()
+            yield Replica(own, chosen, Forwards(lent, findings, chosen))
 
 
-def _copy_tensor(
-    module: nn.Module, device: torch.device, tensor: torch.Tensor
-) -> torch.Tensor:
-    """Copy a buffer; share a parameter's storage, or one copy on another device."""
-    if tensor.is_meta or is_lazy(tensor) or _is_freed(tensor):
-        raise ValueError(_why_no_values(module, tensor))
-    if isinstance(tensor, nn.Parameter):
-        return weights_on_device(tensor, device)
-    own = tensor.detach()
-    return own.clone() if is_on(own, device) else to_device(own, device)
+def _copied(module: nn.Module, lent: LentTensors, findings: Findings) -> nn.Module:
+    signature: list[Any] = []
+    # In inference mode what is made here would have no version counters.
+    with torch.inference_mode(False):
+        own = copy_module(
+            module, lent.of_module, lent.of_attribute, signature=signature
+        )
+    findings.hold_for(signature)
+    return own
 
 
-def _is_freed(tensor: torch.Tensor) -> bool:
-    return tensor.layout is torch.strided and lacks_memory(tensor) is not None
-
-
-def _why_no_values(module: nn.Module, tensor: torch.Tensor) -> str:
-    tensors = (*module.named_parameters(), *module.named_buffers())
-    name = next((name for name, one in tensors if one is tensor), "a tensor")
-    if is_lazy(tensor):
-        hint = "run one forward pass of the lazy module first."
-        return f"`model` must know its shapes, but {name!r} is uninitialised: {hint}"
-    hint = "load its weights first."
-    if not tensor.is_meta:
-        return f"`model` must hold values, but {name!r} was freed or resized: {hint}"
-    return f"`model` must hold values, but {name!r} is on the meta device: {hint}"
+def _kept(findings: Findings, device: torch.device) -> Any:
+    """Keep the random state for a model whose draws cannot all be sent elsewhere."""
+    is_needed = findings.foreign or findings.seeds
+    return kept_random_state(device) if is_needed else nullcontext()
 
 
 def _join_weights(own: nn.Module, module: nn.Module, device: torch.device) -> None:

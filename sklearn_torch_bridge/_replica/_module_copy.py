@@ -48,14 +48,27 @@ class _TooLargeError(Exception):
     """A value has more parts than are worth copying for each call."""
 
 
-def copy_module(module: nn.Module, copy_tensor: CopyTensor) -> nn.Module:
+def _clone(value: Any) -> Any:
+    is_tensor = isinstance(value, torch.Tensor)
+    return value.detach().clone() if is_tensor else value.clone_state()
+
+
+def copy_module(
+    module: nn.Module,
+    copy_tensor: CopyTensor,
+    copy_value: Callable[[Any], Any] = _clone,
+    *,
+    signature: list[Any] | None = None,
+) -> nn.Module:
     """Copy the tree of `module`; `copy_tensor` copies its parameters and buffers.
 
-    Each tensor is copied once, so that tied weights stay tied; about 20 microseconds a
-    module. `NotCopyableError` is raised for compiled modules, and for those with a
-    function or a hook that closes over a part of them.
+    `copy_value` copies other tensors, and generators. Each is copied once, so that tied
+    weights stay tied; about 20 microseconds a module. `NotCopyableError` is raised for
+    compiled modules, and for those with a function or a hook that closes over a part.
+    `signature` gets what the copy was made of: equal for the same module another time,
+    if no part, plain value or tensor (but for its values) was replaced.
     """
-    copier = _Copier(copy_tensor)
+    copier = _Copier(copy_tensor, copy_value, [] if signature is None else signature)
     copier.add_tree(module)
     copier.check_functions()
     replica: nn.Module = copier.memo[id(module)]
@@ -65,9 +78,16 @@ def copy_module(module: nn.Module, copy_tensor: CopyTensor) -> nn.Module:
 class _Copier:
     """One copy in progress; `memo` has what was copied, by id of the original."""
 
-    def __init__(self, copy_tensor: CopyTensor) -> None:
+    def __init__(
+        self,
+        copy_tensor: CopyTensor,
+        copy_value: Callable[[Any], Any],
+        signature: list[Any],
+    ) -> None:
         self.memo: dict[int, Any] = {}
         self._copy_tensor = copy_tensor
+        self._copy_value = copy_value
+        self._sign = signature.append
         self._functions: list[types.FunctionType] = []
         self._parts_left = _MOST_PARTS
 
@@ -84,6 +104,7 @@ class _Copier:
             if _is_copied_by_dict(type(part)):  # now, for parts that point at it
                 self.memo[id(part)] = object.__new__(type(part))
         for part in parts:
+            self._sign((id(type(part)), id(type(part).forward)))
             self._add_tensors(part)
         for part in parts:
             if _is_copied_by_dict(type(part)):
@@ -111,9 +132,11 @@ class _Copier:
                     self._copy_once(tensor)
 
     def _copy_once(self, tensor: torch.Tensor) -> Any:
-        if id(tensor) not in self.memo:
-            self.memo[id(tensor)] = self._copy_tensor(tensor)
-        return self.memo[id(tensor)]
+        key = id(tensor)
+        self._sign(key)
+        if key not in self.memo:
+            self.memo[key] = self._copy_tensor(tensor)
+        return self.memo[key]
 
     def _remember_tensors(self, values: Iterable[Any]) -> None:
         """Copy tensors among the attributes: deepcopy refuses those with a graph."""
@@ -135,8 +158,11 @@ class _Copier:
                     for key, item in value.copy().items()
                 )
             elif name not in _OF_EVERY_MODULE:
-                is_atom = type(value) in _ATOMS
-                state[name] = value if is_atom else self._copy_attribute(value)
+                if type(value) in _ATOMS:
+                    self._sign(value)
+                    state[name] = value
+                else:
+                    state[name] = self._copy_attribute(value)
             elif isinstance(value, dict):  # hooks of the caller
                 state[name] = self._copy_hooks(name, value) if value else type(value)()
             elif isinstance(value, set):
@@ -165,10 +191,14 @@ class _Copier:
 
     def _copy(self, value: Any) -> Any:
         """Copy tensors, modules, containers and state objects; share the rest."""
+        if type(value) in _ATOMS:
+            self._sign(value)
+            return value
         if id(value) in self.memo:
             return self.memo[id(value)]
-        if isinstance(value, torch.Tensor):
-            self.memo[id(value)] = value.detach().clone()
+        if isinstance(value, (torch.Tensor, torch.Generator)):
+            self._sign(id(value))
+            self.memo[id(value)] = self._copy_value(value)
         elif isinstance(value, nn.Module):  # in a list, say, so not registered
             self.add_tree(value)
         elif isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES:
@@ -188,6 +218,7 @@ class _Copier:
 
     def _copy_callable(self, value: Any) -> Any:
         """Bind methods and partials to the copies; look at closures at the end."""
+        self._sign(id(getattr(value, "__func__", value)))  # which may hold the module
         if isinstance(value, types.MethodType):
             owner = self.memo.get(id(value.__self__), value.__self__)
             return types.MethodType(value.__func__, owner)

@@ -1,5 +1,10 @@
-"""The state of the global random generators, restored after the last run of several."""
+"""The state of the global random generators, restored after the last run of several.
 
+Only for models whose draws cannot be sent to a generator of ours: what other threads
+draw meanwhile is lost.
+"""
+
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +13,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["kept_random_state"]
+__all__ = ["kept_random_state", "read_generator", "seeding_noticed", "set_generator"]
+
+_SEEDINGS = ("manual_seed", "seed", "set_state")
 
 _LOCK = threading.Lock()
 _N_RUNS: Counter[torch.device] = Counter()
@@ -23,8 +30,7 @@ def kept_random_state(device: torch.device) -> Iterator[None]:
         with _LOCK:
             for one in {torch.device("cpu"), device}:
                 if not _N_RUNS[one]:
-                    generators, args = _generators(one)
-                    _BEFORE[one] = generators.get_rng_state(*args)
+                    _BEFORE[one] = read_generator(one)
                 _N_RUNS[one] += 1
                 entered.append(one)
         yield
@@ -40,16 +46,43 @@ def _leave(entered: list[torch.device]) -> None:
     with _LOCK:
         while entered:
             one = entered[-1]
-            generators, args = _generators(one)
             before = _BEFORE[one]
-            if _N_RUNS[one] == 1 and not before.equal(generators.get_rng_state(*args)):
-                generators.set_rng_state(before, *args)
+            if _N_RUNS[one] == 1 and not before.equal(read_generator(one)):
+                set_generator(one, before)
             _N_RUNS[one] -= 1
             entered.pop()
 
 
-def _generators(device: torch.device) -> tuple[Any, tuple[torch.device, ...]]:
-    """Return the module of a device's generators, and the argument that names it."""
+@contextmanager
+def seeding_noticed(noticed: list[str]) -> Iterator[None]:
+    """Add a name to `noticed` for each seeding of a generator in this thread."""
+
+    def look(_: Any, event: str, called: Any) -> None:
+        owner = getattr(called, "__self__", None)
+        is_seeding = getattr(called, "__name__", "") in _SEEDINGS
+        if event == "c_call" and is_seeding and isinstance(owner, torch.Generator):
+            noticed.append(called.__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def read_generator(device: torch.device) -> torch.Tensor:
+    """Return the state of the global generator of a device, in few long words."""
     if device.type == "cpu":
-        return torch, ()
-    return torch.get_device_module(device), (device,)
+        return torch.default_generator.get_state().view(torch.int64)
+    state: torch.Tensor = torch.get_device_module(device).get_rng_state(device)
+    return state.view(torch.int64)
+
+
+def set_generator(device: torch.device, state: torch.Tensor) -> None:
+    """Give the global generator of a device another state."""
+    if device.type == "cpu":
+        torch.set_rng_state(state.view(torch.uint8))
+    else:
+        generators: Any = torch.get_device_module(device)
+        generators.set_rng_state(state.view(torch.uint8), device)

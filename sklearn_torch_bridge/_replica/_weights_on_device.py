@@ -11,24 +11,38 @@ from sklearn_torch_bridge._devices import is_on
 from sklearn_torch_bridge._tensor_bytes import Checksum, tensor_checksum
 from sklearn_torch_bridge._torch_private import make_parameter
 
-__all__ = ["weights_on_device"]
+__all__ = ["as_parameter", "data_on_device", "forget_copies"]
 
 # By id and device: a reference that ends the entry, the contents copied, and the copy.
 _COPIES: dict[tuple[int, str], tuple[Any, Checksum | None, torch.Tensor]] = {}
 _LOCK = threading.Lock()
 
 
-def weights_on_device(weights: nn.Parameter, device: torch.device) -> torch.Tensor:
-    """Return a frozen parameter on `device` of the kind of `weights`."""
-    data = weights.detach()
-    if not is_on(data, device):
-        data = _copy_on(weights, device)
+def data_on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the values of a tensor on `device`, with a version counter of their own.
+
+    They share its memory, or that of a copy that is kept as long as `tensor` lives.
+    """
+    is_common = type(tensor) in (nn.Parameter, torch.Tensor)
+    data = tensor.data if is_common else tensor.detach()
+    return data if is_on(data, device) else _copy_on(tensor, device).data
+
+
+def as_parameter(weights: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    """Make a frozen parameter of the kind of `weights`, with other values."""
     if type(weights) is nn.Parameter or type(data) is not torch.Tensor:
         result: torch.Tensor = nn.Parameter(data, requires_grad=False)
     else:
         result = make_parameter(type(weights), data, False)
     vars(result).update(vars(weights))
     return result
+
+
+def forget_copies(tensor: torch.Tensor) -> None:
+    """Forget the copies of a tensor on devices: a forward has written to one."""
+    with _LOCK:
+        for key in [key for key in _COPIES if key[0] == id(tensor)]:
+            del _COPIES[key]
 
 
 def _copy_on(weights: torch.Tensor, device: torch.device) -> torch.Tensor:

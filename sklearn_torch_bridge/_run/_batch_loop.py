@@ -1,9 +1,11 @@
 """Run a replica over batches into one result."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -19,15 +21,20 @@ from sklearn_torch_bridge._errors import (
 )
 from sklearn_torch_bridge._pinned_memory import Deliver, PinnedStage, is_staged
 from sklearn_torch_bridge._replica import (
+    Forwards,
     Reader,
     ReadError,
     Reading,
     Record,
+    Replica,
+    RunAgainError,
+    UnfitModelError,
+    findings_of,
     replica,
     taps,
 )
 from sklearn_torch_bridge._results import Sink
-from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
+from sklearn_torch_bridge._row_numbers import count_rows, describe_rows, single_rows
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._autocast import autocast_for
 from sklearn_torch_bridge._run._failed_batches import (
@@ -58,6 +65,11 @@ __all__ = ["RunOptions", "extract"]
 _ALL_AXES = 64  # more than a tensor has
 
 
+_Drawn = tuple[Rows, Prepare | None]
+Drawn = Iterator[_Drawn | None]
+"""Batches, each with what prepares it; None once none is left."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Devices, batches, precision, and what to do with a row that fails."""
@@ -69,6 +81,7 @@ class RunOptions:
     report: Callable[[str], object] = str  # called with a line on what takes long
     on_error: Literal["raise", "nan"] = "raise"
     num_workers: int = 0
+    keeps_rows: bool = False  # in a cache
 
 
 def extract(
@@ -163,37 +176,62 @@ class _Run:
     def on(self, device: str | torch.device) -> None:
         """Run batches on one device until none is left."""
         layers = tuple(dict.fromkeys(one.layer for one in self.readings))
+        findings = findings_of(self.module)
+        given = _rounds(self.prepared)
+        batches: Drawn = given
+        is_alone = stays_watched = False
+        with closing(given):
+            while True:
+                if not is_alone and findings.needs_rows_alone(layers):
+                    batches, is_alone = _one_by_one(batches), True
+                try:
+                    self._run_replica(device, layers, batches, stays_watched)
+                except _AgainFrom as again:
+                    batches = chain([(again.rows, None)], batches)
+                    stays_watched = again.stays_watched
+                else:
+                    return
+
+    def _run_replica(
+        self,
+        device: str | torch.device,
+        layers: tuple[str, ...],
+        batches: Drawn,
+        stays_watched: bool,
+    ) -> None:
+        """Run batches through one replica; `_AgainFrom` asks for another."""
         reader = Reader(self.readings, kept_of(self.module))
         with (
-            replica(self.module, device) as (own, place),
-            self._ready(own, place, layers, reader.read) as call,
+            replica(self.module, device) as lent,
+            self._ready(lent, layers, reader.read) as call,
             torch.inference_mode(),
-            autocast_for(place, self.options.precision),
-            self._delivery(place) as (deliver, flush),
+            autocast_for(lent.place, self.options.precision),
+            self._delivery(lent.place) as (deliver, flush),
         ):
-            again = SecondLook(self.module, own, place, layers, reader, call, self.feed)
-            ready = _OnDevice(
-                self, own, place, layers, reader, call, deliver, flush, again
-            )
-            ready.run_all()
+            lent.forwards.begin(layers, self.options.keeps_rows, stays_watched)
+            if self.options.compile:
+                _check_compilable(lent.forwards, layers)
+            again = SecondLook(self.module, lent, layers, reader, call, self.feed)
+            ready = _OnDevice(self, lent, layers, reader, call, deliver, flush, again)
+            ready.run_all(batches)
 
     @contextmanager
     def _ready(
-        self, own: nn.Module, place: torch.device, layers: tuple[str, ...], read: Record
+        self, lent: Replica, layers: tuple[str, ...], read: Record
     ) -> Iterator[Callable[[Inputs], None]]:
         """Yield what runs a batch: the model's forward, or code compiled for it."""
         lacks = any(one.missing for one in self.readings)
         if not self.options.compile:
-            with taps(own, layers, read) as call:
+            with taps(lent.module, layers, read) as call:
                 yield first_plainly(call) if lacks else call
             return
         size = self.options.batch_size
         run = compiled(
             self.module,
-            own,
+            lent.module,
             layers,
             read,
-            device=place,
+            device=lent.place,
             usual_rows=max(2, USUAL_ROWS if size == "auto" else min(size, USUAL_ROWS)),
             ragged=self.ragged,
             report=self.options.report,
@@ -201,8 +239,13 @@ class _Run:
         if not lacks:
             yield run
             return
-        with replica(self.module, place) as (other, _), taps(other, layers, read) as by:
-            yield first_by(first_plainly(by), run)
+        with (
+            replica(self.module, lent.place) as other,
+            taps(other.module, layers, read) as by,
+        ):
+            other.forwards.begin(layers, self.options.keeps_rows, False)
+            look = partial(other.forwards.run, first_plainly(by), n_rows=1)
+            yield first_by(look, run)
 
     @contextmanager
     def _delivery(
@@ -243,13 +286,50 @@ def _nothing() -> None:
     """Wait for nothing."""
 
 
+def _check_compilable(forwards: Forwards, layers: tuple[str, ...]) -> None:
+    """Refuse to compile what is no function of the weights and the batch."""
+    does = None
+    if forwards.lent.copies_parameters():
+        does = "writes to its weights"
+    if layers in forwards.findings.draws:
+        does = "draws random numbers"
+    if does is not None:
+        msg = (
+            f"`compile` must be False for this model: its forward {does} in eval mode."
+        )
+        raise NotCompiledError(msg)
+
+
+@dataclass(eq=False)
+class _AgainFrom(BaseException):
+    """Ends a replica: another one goes on from these rows."""
+
+    rows: Rows
+    stays_watched: bool
+
+
+def _rounds(prepared: PreparedBatches) -> Generator[_Drawn | None, None, None]:
+    """Yield batches, and None where none is left: some may come back until then."""
+    while True:
+        yield from prepared
+        yield None
+
+
+def _one_by_one(batches: Drawn) -> Drawn:
+    for drawn in batches:
+        if drawn is None:
+            yield None
+        else:
+            for row in single_rows(drawn[0]):
+                yield row, None
+
+
 @dataclass
 class _OnDevice:
     """One device, with a replica that is ready: it runs one batch after the other."""
 
     whole: _Run
-    own: nn.Module
-    place: torch.device
+    lent: Replica
     layers: tuple[str, ...]
     reader: Reader
     call: Callable[[Inputs], None]
@@ -257,13 +337,17 @@ class _OnDevice:
     flush: Callable[[], None]
     again: SecondLook
 
-    def run_all(self) -> None:
+    def run_all(self, batches: Drawn) -> None:
         """Run batches until none is left, and all results have arrived."""
-        is_left = True
-        while is_left:
-            for rows, prepare in self.whole.prepared:
-                self._run(rows, prepare)
-            is_left = self._flush()
+        for drawn in batches:
+            if drawn is not None:
+                rows = drawn[0]
+                try:
+                    self._run(*drawn)
+                except RunAgainError as again:
+                    raise _AgainFrom(rows, again.stays_watched) from None
+            elif not self._flush():
+                return
 
     def _run(self, rows: Rows, prepare: Prepare | None) -> None:
         """Run one batch; one that failed may come again in smaller parts."""
@@ -286,14 +370,17 @@ class _OnDevice:
         # its memory may serve the next, or a half of it.
         self.reader.begin(None, 0)
         if short:
-            release_memory(self.place)
+            release_memory(self.lent.place)
 
     def _flush(self) -> bool:
         """Wait until results have arrived; True if some come again, in parts."""
         try:
             self.flush()
         except WriteError as error:
-            self.whole.failed.take_or_raise(error.rows, error, self._write_again)
+            try:
+                self.whole.failed.take_or_raise(error.rows, error, self._write_again)
+            except RunAgainError as again:
+                raise _AgainFrom(error.rows, again.stays_watched) from None
             return True
         return False
 
@@ -305,7 +392,7 @@ class _OnDevice:
         """Prepare a batch, and return what is read of the model for it."""
         reader, n_rows = self.reader, count_rows(rows)
         inputs = prepare() if prepare else self.whole.prepared.prepare(rows)
-        inputs = on_device(inputs, self.place)
+        inputs = on_device(inputs, self.lent.place)
         if n_rows == 1 and self.whole.options.compile:
             inputs = repeat_single_row(inputs)
             reader.begin(inputs.mask, 2)
@@ -317,7 +404,7 @@ class _OnDevice:
     def _forward(self, inputs: Inputs, rows: Rows) -> None:
         """Run the model on one batch; say what failed, and where."""
         try:
-            self.call(inputs)
+            self.lent.forwards.run(self.call, inputs, count_rows(rows))
             if self.reader.waiting:
                 self.again.at(rows)
         except ReadError as error:
@@ -329,11 +416,11 @@ class _OnDevice:
             named = describe_rows(self.whole.sink.caller_rows(rows))
             error.add_note(f"While running {named}.")
             raise
-        except NotCompiledError:
+        except (NotCompiledError, UnfitModelError):
             raise
         except Exception as error:
-            rows_of = self.whole.sink.caller_rows
+            own, rows_of = self.lent.module, self.whole.sink.caller_rows
             msg = failure_message(
-                error, self.own, self.layers, inputs, rows=rows, caller_rows=rows_of
+                error, own, self.layers, inputs, rows=rows, caller_rows=rows_of
             )
             raise ForwardError(msg) from error

@@ -19,7 +19,7 @@ from sklearn_torch_bridge._errors import (
     NotCompiledError,
     OutputError,
 )
-from sklearn_torch_bridge._replica import ReadError
+from sklearn_torch_bridge._replica import ReadError, UnfitModelError
 from sklearn_torch_bridge._row_numbers import count_rows
 from sklearn_torch_bridge._rows import FeedError
 from sklearn_torch_bridge._run._doubt import ADVICE, Doubt
@@ -148,7 +148,7 @@ def _is_of_batch(error: Exception) -> bool:
     """Return whether rows by themselves would tell nothing of why a batch fails."""
     if isinstance(error, ReadError):
         return error.of_batch
-    return isinstance(error, NotCompiledError)
+    return isinstance(error, (NotCompiledError, UnfitModelError))
 
 
 def _is_of_options(error: Exception) -> bool:

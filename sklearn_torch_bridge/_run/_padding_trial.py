@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._devices import float_dtype
-from sklearn_torch_bridge._replica import Reader, ReadError, Reading, replica, taps
+from sklearn_torch_bridge._replica import (
+    Reader,
+    ReadError,
+    Reading,
+    RunAgainError,
+    findings_of,
+    replica,
+    taps,
+)
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._autocast import autocast_for
 from sklearn_torch_bridge._run._inputs_on_device import on_device
@@ -83,6 +91,10 @@ class PaddingTrial:
         except Exception:  # noqa: BLE001 - the run will meet it, and name the row
             return True
 
+    @property
+    def _layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one.layer for one in self.readings))
+
     def _name(self, feed: Feed) -> Hashable:
         """Return what tells the trials of a module apart, besides lengths of rows."""
         read = [(one.layer, one.output, _weakly(one.pool)) for one in self.readings]
@@ -92,34 +104,43 @@ class PaddingTrial:
     def _run(self, feed: Feed, rows: Indices) -> bool:
         alone, together = self._prepare(feed, rows)
         longest = list(_shapes(together))
-        padded = [
-            (row, inputs)
-            for row, inputs in enumerate(alone)
-            if list(_shapes(inputs)) != longest
-        ]
-        if not padded:
+        if all(list(_shapes(inputs)) == longest for inputs in alone):
             return False
-        layers = tuple(dict.fromkeys(one.layer for one in self.readings))
-        reader = Reader(self.readings)
+        while True:
+            with suppress(RunAgainError):  # with a replica that fits the model better
+                return self._tell_apart(feed, rows, alone, together)
+            if findings_of(self.module).needs_rows_alone(self._layers):
+                return False  # and so they are not padded
+
+    def _tell_apart(
+        self, feed: Feed, rows: Indices, alone: list[Inputs], together: Inputs
+    ) -> bool:
+        reader, layers = Reader(self.readings), self._layers
         roundings = _roundings(float_dtype(self.module))
+        longest = list(_shapes(together))
         with (
-            replica(self.module, self.device) as (own, place),
-            taps(own, layers, reader.read) as call,
+            replica(self.module, self.device) as lent,
+            taps(lent.module, layers, reader.read) as call,
             torch.inference_mode(),
-            autocast_for(place, None),
+            autocast_for(lent.place, None),
         ):
-            look = SecondLook(self.module, own, place, layers, reader, call, feed)
+            lent.forwards.begin(layers, False, False)
+            look = SecondLook(self.module, lent, layers, reader, call, feed)
 
             def results(inputs: Inputs, n_rows: int) -> list[Sequence[torch.Tensor]]:
-                inputs = on_device(inputs, place)
+                inputs = on_device(inputs, lent.place)
                 reader.begin(inputs.mask, n_rows)
-                call(inputs)
+                lent.forwards.run(call, inputs, n_rows)
                 if reader.waiting:
                     look.at(rows[:n_rows])
                 return [*map(_by_row, reader.take(n_rows))]
 
             # Alone first: lengths that differ show which axis has the tokens.
-            by_itself = [(row, results(inputs, 1)) for row, inputs in padded]
+            by_itself = [
+                (row, results(inputs, 1))
+                for row, inputs in enumerate(alone)
+                if list(_shapes(inputs)) != longest
+            ]
             beside = results(together, len(alone))
             return any(
                 _are_apart(one[0], other[row], roundings)

@@ -1,7 +1,7 @@
 """Batches that are prepared for the model: when it is its turn, or ahead by threads."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from sklearn_torch_bridge._errors import ForwardError
 from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
@@ -54,7 +54,7 @@ class PreparedBatches:
         self._n_threads = n_threads
         self._caller_rows = caller_rows
 
-    def __iter__(self) -> Iterator[tuple[Rows, Prepare | None]]:
+    def __iter__(self) -> Generator[tuple[Rows, Prepare | None], None, None]:
         if self._n_threads:
             return self._ahead()
         return ((rows, None) for rows in self._batches)
@@ -73,7 +73,7 @@ class PreparedBatches:
             msg = f"preparing {named} of `X` failed: {type(error).__name__}: {error}"
             raise ForwardError(msg) from error
 
-    def _ahead(self) -> Iterator[tuple[Rows, Prepare]]:
+    def _ahead(self) -> Generator[tuple[Rows, Prepare | None], None, None]:
         waiting: deque[tuple[Rows, Prepare]] = deque()
         threads = Threads(self._n_threads)
         try:

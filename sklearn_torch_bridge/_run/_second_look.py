@@ -16,6 +16,8 @@ from sklearn_torch_bridge._replica import (
     Kept,
     Looks,
     Reader,
+    Replica,
+    RunAgainError,
     calls_of,
     replica,
     taps,
@@ -46,12 +48,11 @@ def kept_of(module: nn.Module) -> Kept:
 class SecondLook:
     """Shows a reader in doubt what layers return for another batch.
 
-    `own` is the replica that runs the batches, with `call`.
+    `lent` is the replica that runs the batches, with `call`.
     """
 
     module: nn.Module
-    own: nn.Module
-    place: torch.device
+    lent: Replica
     layers: tuple[str, ...]
     reader: Reader
     call: Run
@@ -62,22 +63,34 @@ class SecondLook:
 
         A model that takes no other number of rows than it had gets as many again.
         """
+        waiting = dict(self.reader.waiting)
+        while True:
+            try:
+                with self._runner() as (run, calls):
+                    self._settle(run, calls, rows)
+            except RunAgainError:  # with a replica that fits the model better
+                if self.lent.module is self.module:
+                    raise
+                self.reader.waiting = dict(waiting)
+            else:
+                return
+
+    def _settle(self, run: Run, calls: list[Call], rows: Rows) -> None:
         n_rows = count_rows(rows)
         n_others = min(n_rows, _FEW)
         if self.reader.seeks_rows:
             n_others = _OTHER if n_rows == _FEW else _FEW
-        with self._runner() as (run, calls):
-            for n_times in dict.fromkeys((n_others, n_rows)):
-                looks = self._looks(run, calls, rows, n_times, None)
-                if looks is not None:
-                    break
+        for n_times in dict.fromkeys((n_others, n_rows)):
+            looks = self._looks(run, calls, rows, n_times, None)
+            if looks is not None:
+                break
 
-            def stretch() -> list[Looks]:
-                longer = range(1, self._rank(rows))
-                seen = [self._looks(run, calls, rows, n_times, axis) for axis in longer]
-                return [one for one in seen if one is not None]
+        def stretch() -> list[Looks]:
+            longer = range(1, self._rank(rows))
+            seen = [self._looks(run, calls, rows, n_times, axis) for axis in longer]
+            return [one for one in seen if one is not None]
 
-            self.reader.settle(looks or {}, stretch)
+        self.reader.settle(looks or {}, stretch)
 
     def _looks(
         self,
@@ -93,7 +106,7 @@ class SecondLook:
         """
         calls.clear()
         try:
-            inputs = on_device(self._repeated(rows, n_times), self.place)
+            inputs = on_device(self._repeated(rows, n_times), self.lent.place)
             if longer is not None:
                 inputs = _stretched(inputs, longer)
             with self.reader.looking(inputs.mask, n_times, calls) as looks:
@@ -116,16 +129,23 @@ class SecondLook:
     @contextmanager
     def _runner(self) -> Iterator[tuple[Run, list[Call]]]:
         """Yield what runs a replica for this alone; what has none runs itself."""
-        if self.own is self.module:
-            with calls_of(self.own) as calls:
-                yield self.call, calls
+        own = self.lent.module
+        if own is self.module:
+            with calls_of(own) as calls:
+                yield _together(self.lent, self.call), calls
             return
         with (
-            replica(self.module, self.place) as (another, _),
-            calls_of(another) as calls,
-            taps(another, self.layers, self.reader.read) as run,
+            replica(self.module, self.lent.place) as other,
+            calls_of(other.module) as calls,
+            taps(other.module, self.layers, self.reader.read) as run,
         ):
-            yield run, calls
+            other.forwards.begin(self.layers, False, False)
+            yield _together(other, run), calls
+
+
+def _together(lent: Replica, run: Run) -> Run:
+    """Return what runs a batch as one; values do not matter, also if they are drawn."""
+    return lambda inputs: lent.forwards.run(run, inputs, 1)
 
 
 def _stretched(inputs: Inputs, axis: int) -> Inputs:

@@ -14,7 +14,13 @@ from torch import nn
 from sklearn_torch_bridge._convert import is_container, iter_fields, select_output
 from sklearn_torch_bridge._errors import OutputError
 from sklearn_torch_bridge._estimators import TorchFeatureExtractor, plan_extraction
-from sklearn_torch_bridge._replica import following_axes, plain_axis, replica
+from sklearn_torch_bridge._replica import (
+    Replica,
+    RunAgainError,
+    following_axes,
+    plain_axis,
+    replica,
+)
 from sklearn_torch_bridge._run import on_device
 from sklearn_torch_bridge._types import Inputs
 from sklearn_torch_bridge.models import load_model
@@ -189,10 +195,16 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
     (inputs, n_rows), plan = extraction.first_batch(_MOST_ROWS), extraction.plan
     n_others = _OTHER_ROWS if n_rows != _OTHER_ROWS else _OTHER_ROWS + 1
     others = extraction.repeated_row(_MOST_ROWS, n_others)
-    module, device = plan.loaded.module, plan.request.device
-    with replica(module, device) as (own, place), torch.inference_mode():
-        looked = _shapes_of_layers(own, on_device(others, place))
-        recorded = _record_layers(own, on_device(inputs, place), place)
+    module = plan.loaded.module
+    recorded = None
+    while recorded is None:
+        with (
+            suppress(RunAgainError),  # with a replica that fits the model better
+            replica(module, plan.request.device) as lent,
+            torch.inference_mode(),
+        ):
+            looked = _shapes_of_layers(lent, others)
+            recorded = _record_layers(lent, inputs)
     infos = []
     for name, part in module.named_modules():
         rows = _Rows(n_rows, n_others, looked.get(name))
@@ -200,16 +212,20 @@ def layer_table(model: Any, X: Any = None) -> LayerTable:
     return LayerTable(infos, n_rows)
 
 
-def _shapes_of_layers(own: nn.Module, inputs: Inputs) -> dict[str, Any]:
+def _shapes_of_layers(lent: Replica, inputs: Inputs) -> dict[str, Any]:
     """Return the shapes of what layers return, as far as the model takes a batch."""
     shapes: dict[str, Any] = {}
 
     def record(name: str, value: Any) -> None:
         shapes.setdefault(name, _shape_or_shapes(value))
 
-    handles = _hooks(own, record)
+    def run(given: Inputs) -> None:
+        record("", lent.module(*given.args, **given.kwargs))
+
+    handles = _hooks(lent.module, record)
     with suppress(Exception):  # it may take one number of rows alone
-        record("", own(*inputs.args, **inputs.kwargs))
+        # Values do not matter, so that rows stay together.
+        lent.forwards.run(run, on_device(inputs, lent.place), 1)
     for handle in handles:
         handle.remove()
     return shapes
@@ -226,10 +242,10 @@ def _hooks(own: nn.Module, record: Callable[[str, Any], None]) -> list[Any]:
     ]
 
 
-def _record_layers(
-    own: nn.Module, inputs: Inputs, place: torch.device
-) -> dict[str, Recorded]:
+def _record_layers(lent: Replica, inputs: Inputs) -> dict[str, Recorded]:
     """Run the model a few times; record what each layer returns, and when."""
+    own, place, forwards = lent
+    on_place = on_device(inputs, place)
     ends: dict[str, float] = {}
     shapes: dict[str, Any] = {}
 
@@ -240,12 +256,15 @@ def _record_layers(
             ends[name] = time.perf_counter()
             shapes.setdefault(name, _shape_or_shapes(value))
 
+    def run(given: Inputs) -> None:
+        record("", own(*given.args, **given.kwargs))
+
     _hooks(own, record)
     shares: dict[str, list[float]] = {}
     for repeat in range(_REPEATS + 1):  # one to warm up
         ends.clear()
         start = time.perf_counter()
-        record("", own(*inputs.args, **inputs.kwargs))
+        forwards.run(run, on_place, 1)  # values do not matter, so rows stay together
         whole = ends[""] - start
         if repeat:
             for name, end in ends.items():

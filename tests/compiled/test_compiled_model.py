@@ -43,7 +43,7 @@ class Reports(list):
 def run(module, *batches, layers=(), ragged=False, report=str, usual_rows=8):
     """Return what is recorded of each batch."""
     recorded = []
-    with replica(module, "cpu") as (own, place), torch.inference_mode():
+    with replica(module, "cpu") as (own, place, _), torch.inference_mode():
         call = compiled(
             module,
             own,
@@ -278,7 +278,7 @@ def test_only_the_last_few_are_kept(monkeypatch):
     monkeypatch.setattr(_compiled_model, "_MOST_MODELS", 2)
     models = [mlp(seed=seed) for seed in range(3)]
     for model in models:
-        with replica(model, "cpu") as (own, place):
+        with replica(model, "cpu") as (own, place, _):
             options = {"device": place, "usual_rows": 8, "ragged": False}
             compiled(model, own, ("",), print, report=str, **options)
     assert [ref() for ref, *_ in kept] == models[1:]

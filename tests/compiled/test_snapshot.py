@@ -41,7 +41,7 @@ class Rich(nn.Module):
 
 
 def fresh(module):
-    with replica(module, "cpu") as (own, _):
+    with replica(module, "cpu") as (own, _, _):
         return own
 
 

@@ -19,7 +19,7 @@ def test_what_cannot_be_copied_is_put_back(raises):
     module.inner.eval()
     before = snapshot(module)
     expected = pytest.raises(RuntimeError, match="boom") if raises else nullcontext()
-    with expected, replica(module, "auto") as (own, place):
+    with expected, replica(module, "auto") as (own, place, _):
         assert own is module
         assert place == torch.device("cpu")
         assert not module.training

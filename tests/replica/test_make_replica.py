@@ -26,7 +26,7 @@ def test_the_replica_runs_in_eval_mode_and_the_module_stays_as_it_was():
     module = Stateful().train()
     module.norm.weight.requires_grad_(False)
     before = snapshot(module)
-    with replica(module, "auto") as (own, place):
+    with replica(module, "auto") as (own, place, _):
         assert not any(part.training for part in own.modules())
         assert not any(p.requires_grad for p in own.parameters())
         own(torch.ones(4, 3, device=place))
@@ -37,10 +37,10 @@ def test_the_replica_runs_in_eval_mode_and_the_module_stays_as_it_was():
 def test_the_replica_sees_edits_that_no_version_counter_shows():
     module = mlp()
     X = torch.ones(1, 4)
-    with replica(module, "cpu") as (own, _):
+    with replica(module, "cpu") as (own, _, _):
         first = own(X)
     module.second.bias.data += 1
-    with replica(module, "cpu") as (own, _):
+    with replica(module, "cpu") as (own, _, _):
         torch.testing.assert_close(own(X), first + 1)
 
 

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge._replica import _weights_on_device
-from sklearn_torch_bridge._replica._weights_on_device import weights_on_device
+from sklearn_torch_bridge._replica._weights_on_device import (
+    as_parameter,
+    data_on_device,
+)
 
 CPU = torch.device("cpu")
 
@@ -46,7 +49,7 @@ class Marked(nn.Parameter):
 def test_weights_that_are_there_are_shared_and_frozen():
     weight = Marked(torch.ones(3))
     weight.note = "kept"
-    own = weights_on_device(weight, CPU)
+    own = as_parameter(weight, data_on_device(weight, CPU))
     assert type(own) is Marked
     assert own.data_ptr() == weight.data_ptr()
     assert own.note == "kept"
