@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ class Operation:
     is_batch_norm: bool = False
     measures_range: bool = False
     is_plain: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return all arguments by name."""
@@ -49,10 +50,11 @@ class Operation:
         """Check whether a call draws random numbers."""
         if not self.is_random:
             return False
-        if any(given.get(name) is False for name in _SWITCHES):
+        known = {**self.defaults, **given}  # torch leaves out what is the default
+        if any(known.get(name) is False for name in _SWITCHES):
             return False
         shares = _SHARES + (("p",) if "train" in self.names else ())
-        return all(given.get(name) != 0 for name in shares)
+        return all(known.get(name) != 0 for name in shares)
 
     def mixes_rows(self, given: Mapping[str, Any]) -> bool:
         """Check whether a call lets rows of a batch influence each other."""
@@ -83,6 +85,7 @@ def operation(function: Any) -> Operation:
         "batch_norm" in name,
         measures,
         is_plain=not (written or is_random or is_norm or measures),
+        defaults={one.name: one.default_value for one in arguments if is_random},
     )
 
 

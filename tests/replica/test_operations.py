@@ -20,6 +20,9 @@ def test_most_operations_are_plain():
         (ATEN.dropout.default, (0.0, True), False),
         (ATEN.bernoulli_.float, (0.0,), True),
         (ATEN.rrelu.default, (0.1, 0.3, False), False),
+        (ATEN.rrelu.default, (), False),  # as is the default
+        (ATEN.scaled_dot_product_attention.default, (torch.ones(2),) * 2, False),
+        (ATEN._scaled_dot_product_flash_attention_for_cpu.default, (), False),
         (ATEN.rand_like.default, (), True),
         (ATEN.add.Tensor, (1,), False),
     ],
