@@ -111,7 +111,7 @@ KINDS = {
     "rows last": (lambda: turned(0, 2, 1), "inner", None, 2),
     "features, rows": (lambda: Returning(lambda x: x.mean(0).T), "inner", None, 1),
     "four axes": (
-        lambda: Returning(lambda x: x[:, None].permute(0, 3, 1, 2)),
+        lambda: Returning(lambda x: x[:, None].permute(3, 0, 1, 2)),
         "inner",
         None,
         3,
