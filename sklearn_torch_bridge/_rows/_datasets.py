@@ -145,7 +145,7 @@ def _stacked(items: Sequence[Any]) -> torch.Tensor:
         for item in items
     ]
     stacked = torch.stack([tensor.detach() for tensor in tensors])
-    if stacked.is_floating_point() and not is_finite(stacked):
+    if not is_finite(stacked):
         msg = "an item must be finite, got NaN or infinity."
         raise ValueError(msg)
     return stacked

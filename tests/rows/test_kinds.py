@@ -319,6 +319,24 @@ NO_ROWS = {
 }
 
 
+AMONG_LISTS = {
+    "masked": np.ma.array([1.0, 2.0], mask=[True, False]),
+    "meta": torch.empty(2, device="meta"),
+    "freed": freed(torch.ones(2)),
+}
+
+
+@pytest.mark.parametrize("bad", AMONG_LISTS)
+def test_an_array_among_lists_is_looked_at_before_it_is_read(bad):
+    X = [[1.0, 2.0], AMONG_LISTS[bad], [3.0, 4.0]]
+    extractor = TorchFeatureExtractor(nn.Identity(), on_error="nan")
+    with pytest.warns(BadRowWarning, match="row 1 of"):
+        Z = extractor.transform(X)
+    np.testing.assert_array_equal(Z, [[1, 2], [np.nan, np.nan], [3, 4]])
+    with pytest.raises((TypeError, ValueError), match="row 1"):
+        extractor.set_params(on_error="raise").transform(X)
+
+
 @pytest.mark.parametrize("make", [list, tuple], ids=["lists", "tuples"])
 @pytest.mark.parametrize("bad", NO_ROWS)
 def test_among_rows_that_are_lists_one_that_is_none_is_bad_alone(make, bad):

@@ -243,3 +243,16 @@ def test_where_halves_run_out_of_memory_the_whole_batch_is_named():
 
     with pytest.raises(ForwardError, match=r"failed on rows 0 to 31, .* boom"):
         TorchFeatureExtractor(Returning(forward)).transform(np.zeros((64, 1)))
+
+
+def test_a_row_that_fails_otherwise_ends_the_doubt():
+    def forward(x):
+        if len(x) == 1 and float(x) == 55:
+            return x
+        msg = "a" if float(x[0, 0]) < 10 else "b"
+        raise RuntimeError(msg)
+
+    extractor = TorchFeatureExtractor(Returning(forward), on_error="nan")
+    with pytest.warns(BadRowWarning, match="99 rows"):
+        Z = extractor.transform(np.arange(100.0)[:, None])
+    assert np.flatnonzero(~np.isnan(Z[:, 0])).tolist() == [55]
