@@ -11,14 +11,13 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from sklearn_torch_bridge._digest import digest, fingerprint_files
 from sklearn_torch_bridge._errors import FingerprintError
 from sklearn_torch_bridge._pickling import is_module_call
-from sklearn_torch_bridge.models import files_of, is_loaded, load_model
+from sklearn_torch_bridge.models import ByCallable, files_of, is_loaded, load_model
 
 __all__ = [
     "fingerprint_model",
@@ -34,7 +33,7 @@ class _ByModel:
 
     def __init__(self) -> None:
         self._of_strings: dict[str, Any] = {}
-        self._of_callables: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._of_callables: ByCallable[Any] = ByCallable()
 
     def of(self, model: Any) -> MutableMapping[Any, Any]:
         """Return the mapping that `model` is in."""

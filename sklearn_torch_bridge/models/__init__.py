@@ -8,6 +8,7 @@ from sklearn_torch_bridge._packages import set_home
 from sklearn_torch_bridge.models._accepted_inputs import (
     AcceptedInputs as AcceptedInputs,
 )
+from sklearn_torch_bridge.models._by_callable import ByCallable as ByCallable
 from sklearn_torch_bridge.models._fixed_length import NO_MAXIMUM as NO_MAXIMUM
 from sklearn_torch_bridge.models._fixed_length import FixedLength as FixedLength
 from sklearn_torch_bridge.models._fixed_length import fixed_length as fixed_length

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from sklearn_torch_bridge._pickling import ModuleCall, Shared, is_module_call
+from sklearn_torch_bridge.models._by_callable import ByCallable
 from sklearn_torch_bridge.models._callable_reads import CallableReads
 from sklearn_torch_bridge.models._file_state import FileState
 from sklearn_torch_bridge.models._kept_models import KeptModels
@@ -35,9 +36,10 @@ __all__ = ["files_of", "is_loaded", "load_model", "may_bring_preprocess", "opens
 
 _LOCK = threading.RLock()
 _BY_STRING = KeptModels()
-_BY_CALLABLE: WeakKeyDictionary[Any, LoadedModel] = WeakKeyDictionary()
+_BY_CALLABLE: ByCallable[LoadedModel] = ByCallable()
+_READS: ByCallable[CallableReads] = ByCallable()
+# By a method or a partial itself, which lives as long as what it was given to.
 _BY_CALL: WeakKeyDictionary[Any, ModuleCall] = WeakKeyDictionary()
-_READS: WeakKeyDictionary[Any, CallableReads] = WeakKeyDictionary()
 
 
 def load_model(model: Any) -> LoadedModel:
