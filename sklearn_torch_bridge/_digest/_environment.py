@@ -8,11 +8,11 @@ import dis
 import os
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, ModuleType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sklearn_torch_bridge._digest._reads_and_writes import names_in
 
-__all__ = ["is_environment", "variables_read"]
+__all__ = ["is_environment", "variables_used"]
 
 LookUp: TypeAlias = Callable[[str], Any]
 _Step: TypeAlias = tuple[str, Any]
@@ -37,18 +37,25 @@ def _is_of_os(value: Any) -> bool:
     return any(value is one for one in (*_MAPPINGS, *_FUNCTIONS))
 
 
-def variables_read(code: CodeType, look_up: LookUp) -> set[str | None]:
-    """Return the names of the variables that are read; None: one that is not constant.
+class Variables(NamedTuple):
+    """The names of variables that are read, and set; None: one that is not constant."""
+
+    read: set[str | None]
+    written: set[str | None]
+
+
+def variables_used(code: CodeType, look_up: LookUp) -> Variables:
+    """Return which variables of the environment a function reads, and sets.
 
     `look_up` returns what a global or closure variable refers to.
 
     >>> f = lambda: os.environ.get("DEBUG") or os.getenv("LEVEL", "3")
-    >>> sorted(variables_read(f.__code__, {"os": os}.get))
+    >>> sorted(variables_used(f.__code__, {"os": os}.get).read)
     ['DEBUG', 'LEVEL']
     """
     names = names_in(code)
     if _OF_OS.isdisjoint(names) and not any(_is_of_os(look_up(one)) for one in names):
-        return set()  # as nearly always; what follows takes a while
+        return Variables(set(), set())  # as nearly always; the rest takes a while
     steps = [_END, *_steps(code), _END, _END]
     own = _imported(steps)
 
@@ -60,32 +67,42 @@ def variables_read(code: CodeType, look_up: LookUp) -> set[str | None]:
             return own.get(argument) if name.startswith(_LOADS) else None
         return None if "FAST" in name else look_up(argument)
 
-    found = set(_uses(steps, value_of))
+    uses = list(_uses(steps, value_of))
+    found = Variables(
+        {name for name, is_read in uses if is_read},
+        {name for name, is_read in uses if not is_read},
+    )
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= variables_read(constant, lambda name: own.get(name, look_up(name)))
+            inner = variables_used(constant, lambda name: own.get(name, look_up(name)))
+            found.read.update(inner.read)
+            found.written.update(inner.written)
     return found
 
 
-def _uses(steps: list[_Step], value_of: Callable[[_Step], Any]) -> Iterator[str | None]:
-    """Yield the name of each use of the environment."""
+def _uses(
+    steps: list[_Step], value_of: Callable[[_Step], Any]
+) -> Iterator[tuple[str | None, bool]]:
+    """Yield the name of each use of the environment, and whether that reads."""
     for place, step in enumerate(steps):
         value, after = value_of(step), place + 1
         while isinstance(value, ModuleType) and steps[after][0] in _ATTRIBUTES:
             value = getattr(value, steps[after][1], None)
             after += 1
         if any(value is one for one in _FUNCTIONS):
-            yield _as_name(value_of(steps[after]))
+            yield _as_name(value_of(steps[after])), True
         elif is_environment(value):
             name, argument = steps[after]
             if name in _ATTRIBUTES and argument in _BY_NAME:
-                yield _as_name(value_of(steps[after + 1]))
+                yield _as_name(value_of(steps[after + 1])), True
             elif name == "CONTAINS_OP":
-                yield _as_name(value_of(steps[place - 1]))
+                yield _as_name(value_of(steps[place - 1])), True
             elif steps[after + 1][0] in _SUBSCRIPTS:
-                yield _as_name(value_of(steps[after]))
-            elif steps[after + 1][0] != "STORE_SUBSCR":
-                yield None
+                yield _as_name(value_of(steps[after])), True
+            elif steps[after + 1][0] == "STORE_SUBSCR":
+                yield _as_name(value_of(steps[after])), False
+            else:
+                yield None, True
 
 
 def _as_name(value: Any) -> str | None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from sklearn_torch_bridge._digest._bytecode import imports, references
 from sklearn_torch_bridge._digest._encoder import Encoder
-from sklearn_torch_bridge._digest._environment import is_environment, variables_read
+from sklearn_torch_bridge._digest._environment import is_environment, variables_used
 from sklearn_torch_bridge._digest._flow import flow_of
 from sklearn_torch_bridge._digest._library_or_user_code import (
     is_installed,
@@ -52,12 +52,16 @@ def write_outside(encoder: Encoder, function: types.FunctionType) -> None:
     """Write all that the user's function refers to."""
     _leave_out_working_state(encoder, function)
     uses = _uses_of(function)
-    variables = variables_read(function.__code__, _outside(function).get)
-    are_named = None not in variables
-    if variables:
-        names = sorted(name for name in variables if name is not None)
+    variables = variables_used(function.__code__, _outside(function).get)
+    are_named = None not in variables.read
+    if variables.read:
+        names = sorted(name for name in variables.read if name is not None)
         encoder.put(b"variables")
-        encoder.add({name: os.environ.get(name) for name in names})
+        for name in names:
+            if name in variables.written:
+                encoder.refuse_carried(os.environ, "variable of the environment", name)
+            else:
+                encoder.add((name, os.environ.get(name)))
     _write_defaults(encoder, function, uses)
     _write_closure(encoder, function, uses, are_named=are_named)
     attributes = encoder.working.counted(function, vars(function))

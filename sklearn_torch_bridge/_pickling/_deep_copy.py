@@ -24,10 +24,10 @@ def deep_copy(content: Any, memo: dict[int, Any] | None = None) -> Any:
         with _WithoutGraph():
             return copy.deepcopy(content, memo)
     except Exception as error:
-        kind = type(content).__name__
+        kind, blamed = type(content).__name__, culprit(content, _copy_alone, error)
         msg = (
             f"what is copied deeply must consist of what can be copied, and {kind} "
-            f"does not: {error}.{culprit(content, _copy_alone)} Give a callable that "
+            f"does not: {error}.{blamed} Give a callable that "
             "builds it (`model`=build), or `share(model)`: neither is copied."
         )
         raise TypeError(msg) from error
@@ -55,8 +55,13 @@ def _copy_alone(value: Any) -> None:
         copy.deepcopy(value)
 
 
-def culprit(content: Any, test: Callable[[Any], object]) -> str:
-    """Return a sentence that names the attribute on which `test` fails; or nothing."""
+def culprit(content: Any, test: Callable[[Any], object], error: Exception) -> str:
+    """Return a sentence that names the attribute on which `test` fails; or nothing.
+
+    Where the `error` is that a value holds itself, each attribute would fail so.
+    """
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+        return ""
     modules = content.named_modules() if isinstance(content, nn.Module) else ()
     for path, module in modules:
         for name, value in vars(module).copy().items():

@@ -71,6 +71,7 @@ class Export:
         return _OVERRIDES[-1](self.content, packed) if _OVERRIDES else (unpack, packed)
 
 
+_MUST = "what goes to other processes or into a file must be picklable"
 _EXPORTS: WeakValueDictionary[int, Export] = WeakValueDictionary()
 _GRAPHS: WeakKeyDictionary[Any, Bytes] = WeakKeyDictionary()
 _LOCK = threading.Lock()
@@ -122,9 +123,11 @@ def _pack(content: Any) -> Packed:
         pickler.dump_all(content)
     except Exception as error:
         kind, reason = type(content).__name__, str(error).partition("\n")[0]
+        if reason.startswith(_MUST):  # of a module inside, where all is said
+            raise
         msg = (
-            "what goes to other processes or into a file must be picklable, and "
-            f"{kind} is not: {reason}.{culprit(content, _pickle_alone)} "
+            f"{_MUST}, and "
+            f"{kind} is not: {reason}.{culprit(content, _pickle_alone, error)} "
             "Give a callable that builds it (`model`=build), stay in this process "
             "(`n_jobs`=1, or joblib's threading backend), or store its weights "
             "without pickle (`TorchFeatureExtractor.save`)."

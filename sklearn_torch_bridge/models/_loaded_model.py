@@ -1,7 +1,7 @@
 """A module with what belongs to it: its preprocessing, its pooling."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class LoadedModel:  # numpydoc ignore=PR02
     pooling: str | Pool = "auto"
     layer_pooling: str | Pool = "auto"
     lengths: Callable[[Sequence[str]], NDArray[np.int64]] | None = None
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = field(default_factory=tuple)
 
     @property
     def opens_files(self) -> bool:

@@ -4,6 +4,7 @@ Both contain a program besides weights: use only files whose author you trust. T
 checksums, which torch does not check, reveal a damaged file.
 """
 
+import errno
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -60,7 +61,8 @@ def _explained(path: str, error: Exception, *, prefix: str, save: str) -> Except
     """Return an error that says what is wrong: with reading, a program, or the file."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     model = f"{prefix}:{path}"
-    if isinstance(error, OSError) and error.errno is not None:
+    # Of a damaged archive Python seeks what no file has.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return OSError(error.errno, f"`model`={model!r} cannot be read: {reason}")
     if _UNKNOWN_OPERATOR in str(error):
         hint = "Import the package that brings it first, or give a callable that does."

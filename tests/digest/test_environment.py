@@ -7,7 +7,7 @@ from os import environ, getenv
 import pytest
 
 from sklearn_torch_bridge._digest import digest
-from sklearn_torch_bridge._digest._environment import variables_read
+from sklearn_torch_bridge._digest._environment import variables_used
 from sklearn_torch_bridge._errors import FingerprintError
 
 NAME = "STB_TESTS_MODE"
@@ -151,5 +151,19 @@ def test_what_is_only_set_is_not_read():
         os.cpu_count()
         return x
 
-    names = variables_read(sets.__code__, {"os": os}.get)
+    names = variables_used(sets.__code__, {"os": os}.get).read
     assert names == set()
+
+
+def counts_down(x):
+    os.environ["STB_TESTS_MODE"] = str(int(os.environ["STB_TESTS_MODE"]) - 1)
+    return x
+
+
+def test_a_variable_that_code_sets_and_reads_is_carried_from_row_to_row(monkeypatch):
+    monkeypatch.setenv("STB_TESTS_MODE", "3")
+    with pytest.raises(FingerprintError, match="'STB_TESTS_MODE'.*is read and written"):
+        digest(counts_down)
+    before = digest(counts_down, lenient=True)
+    monkeypatch.setenv("STB_TESTS_MODE", "2")
+    assert digest(counts_down, lenient=True) == before

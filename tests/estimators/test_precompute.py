@@ -114,7 +114,7 @@ def test_an_interrupted_pass_keeps_what_is_done(extractor, X, cache):
                 raise KeyboardInterrupt
             return super().forward(x)
 
-    extractor.set_params(model=Stopping(nn.ReLU()))
+    extractor.set_params(model=Stopping(nn.ReLU()), cache_key="stopping")
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         precompute(extractor, X)
     assert len(cache) == 10

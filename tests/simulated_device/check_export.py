@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
-from sklearn_torch_bridge._pickling import _pack
+from sklearn_torch_bridge._devices import available
 from sklearn_torch_bridge._pickling._segments import segments_of
 from tests.tiny_models import mlp
 
@@ -79,9 +79,9 @@ def test_the_cpu_takes_over_where_there_is_no_such_device(device, tmp_path):
 def test_another_of_its_kind_takes_over_where_the_index_is_too_high(device):
     n_devices = torch.accelerator.device_count()
     far, near = f"{device.type}:{n_devices}", f"{device.type}:{n_devices - 1}"
-    assert _pack._available(far) == torch.device(device.type)
-    assert _pack._available(near) == torch.device(near)
-    assert _pack._available("a_kind_unheard_of:3") == torch.device("cpu")
+    assert available(far) == torch.device(device.type)
+    assert available(near) == torch.device(near)
+    assert available("a_kind_unheard_of:3") == torch.device("cpu")
 
 
 def test_a_deep_copy_stays_on_the_device(device):
