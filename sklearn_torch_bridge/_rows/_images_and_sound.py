@@ -24,6 +24,8 @@ from sklearn_torch_bridge._types import Indices
 
 __all__ = ["FILES", "MEDIA", "is_foreign", "raw_media"]
 
+_GREY_AND_COLOURED = {2, 3}  # axes
+
 
 class _Media(Kind):
     """Images and sound in memory, for the processor given or the model's own."""
@@ -36,7 +38,7 @@ class _Media(Kind):
         if given.preprocess is not None:
             return given.all_missing or not is_number(given.first)
         if is_array(given.first) and given.brings:  # pictures, of which some are grey
-            return len({len(shape) for shape in given.shapes}) > 1
+            return {len(shape) for shape in given.shapes} == _GREY_AND_COLOURED
         return is_foreign(given.first)
 
     def check(self, given: Given) -> CheckedRows:

@@ -65,10 +65,17 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowF
         accepts=receiver.accepts,
         lengths=lengths_of(values) if lengths_of else None,
         even=getattr(made, "even", False),
-        padded_by=preprocess if getattr(made, "pads", True) else None,
+        padded_by=preprocess if _may_pad(values, made) else None,
         # The caller's own code gets masked arrays as they are.
         refuses_masks=made is not receiver.preprocess,
     )
+
+
+def _may_pad(values: Any, preprocess: Any) -> bool:
+    """Return whether rows may be padded: those of one array are of one length."""
+    has_objects = getattr(getattr(values, "dtype", None), "hasobject", False)
+    is_even = is_array(values) and not has_objects
+    return getattr(preprocess, "pads", True) and not is_even
 
 
 class RowFeed(Feed):

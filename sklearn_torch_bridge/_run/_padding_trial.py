@@ -102,7 +102,10 @@ class PaddingTrial:
         return by, str(self.device), tuple(read)
 
     def _run(self, feed: Feed, rows: Indices) -> bool:
-        alone, together = self._prepare(feed, rows)
+        try:
+            alone, together = self._prepare(feed, rows)
+        except Exception:  # noqa: BLE001 - the run will meet it, and name the row
+            return False
         longest = list(_shapes(together))
         if all(list(_shapes(inputs)) == longest for inputs in alone):
             return False

@@ -57,7 +57,7 @@ class Runner:
 
 
 def _first_failing(call: Callable[[Any], object], rows: Any) -> int | None:
-    """Find the first row that fails alone, by bisection: all run once more at most."""
+    """Find the first row that fails alone, by bisection: all run a few times more."""
     by_place = getattr(rows, "iloc", rows)
     start, stop = 0, len(rows)
     while start < stop:

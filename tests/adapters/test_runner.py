@@ -49,7 +49,7 @@ def test_an_empty_partition_loads_no_model():
 
 
 @given(n_rows=st.integers(1, 40), data=st.data())
-def test_the_first_row_that_fails_is_named_after_one_more_pass(n_rows, data):
+def test_the_first_row_that_fails_is_named_after_a_few_passes(n_rows, data):
     bad = data.draw(st.sets(st.integers(0, n_rows - 1), min_size=1))
     X = np.zeros((n_rows, 1))
     X[list(bad)] = 9
@@ -60,7 +60,7 @@ def test_the_first_row_that_fails_is_named_after_one_more_pass(n_rows, data):
         PartitionError, match=rf"^row {min(bad)} of the partition failed: ForwardError"
     ):
         runner_of(extractor).run(X, "the partition")
-    assert model.tally.rows <= 2 * n_rows
+    assert model.tally.rows <= 5 * n_rows
 
 
 def test_rows_of_frames_are_found_by_their_place():

@@ -330,6 +330,6 @@ def test_what_can_no_longer_be_identified_is_not_known():
         return net
 
     fingerprint_model(build, cache_key=None)
-    net.rows = iter([1, 2])
+    net.rows = (row for row in [1, 2])
     assert known_fingerprint(build) is None
     assert known_fingerprint(build, cache_key="k") is not None
