@@ -113,9 +113,8 @@ def _of_rows(draw, rows, source, *, containers=tuple(of.CONTAINERS)):
 
 def _entered(draw, X, truths):
     entry = draw.one("entry", ["to_numpy", "TensorToArray", *["extractor"] * 5])
-    if entry != "extractor" and (
-        "fault=nan" in draw.words or "fault=inf" in draw.words
-    ):
+    values = {"fault=nan", "fault=inf", "fault=float nan", "fault=None"}
+    if entry != "extractor" and not values.isdisjoint(draw.words):
         truths = None  # values like others, there
     if entry == "to_numpy":
         # Of a list it depends on the axes whether rows or batches are joined.

@@ -1,8 +1,12 @@
 """One numeric array or frame: its first axis is the rows'."""
 
 import math
+import os
 import sys
 import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -69,15 +73,16 @@ class _Array(Kind):
         The estimator `counts` its columns, unless those are the entries of one column.
         `rows` are what it was made of, where that was of several dtypes.
         """
-        array: NDArray[Any] = check_array(
-            X,
-            dtype="numeric",
-            allow_nd=True,
-            ensure_all_finite=given.preprocess is None and not given.forgiving,
-            ensure_min_samples=1 if given.reset else 0,
-            estimator=given.estimator,
-            input_name="X",
-        )
+        with _tensors_named():
+            array: NDArray[Any] = check_array(
+                X,
+                dtype="numeric",
+                allow_nd=True,
+                ensure_all_finite=given.preprocess is None and not given.forgiving,
+                ensure_min_samples=1 if given.reset else 0,
+                estimator=given.estimator,
+                input_name="X",
+            )
         if array.dtype.kind not in REAL_KINDS and given.preprocess is None:
             msg = f"`X` must hold numbers, got dtype {array.dtype}."
             raise ConversionError(msg)
@@ -105,6 +110,22 @@ class _Array(Kind):
 
 
 ARRAY = _Array()
+
+
+@contextmanager
+def _tensors_named() -> Iterator[None]:
+    """Say of a tensor inside of lists what NumPy cannot read of it."""
+    try:
+        yield
+    except (RuntimeError, TypeError) as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        if not last.filename.startswith(os.path.dirname(torch.__file__)):  # noqa: PTH120 - names are str
+            raise
+        msg = (
+            "`X` must hold numbers, but a tensor inside of its lists is none that "
+            f"NumPy reads ({error}). Give rows that are tensors, or lists of numbers."
+        )
+        raise ConversionError(msg) from error
 
 
 def _check_even(X: Any) -> None:

@@ -59,7 +59,7 @@ def as_numbers(entry: Any) -> Any:
         array = np.asarray(entry)
         if array.dtype == object:
             array = array.astype(np.float64)
-    except (TypeError, ValueError):  # others, or lists of several lengths
+    except (RuntimeError, TypeError, ValueError):  # others, or of several lengths
         return entry
     return array if array.dtype.kind in REAL_KINDS else entry
 

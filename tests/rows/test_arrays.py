@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from sklearn_torch_bridge import (
     TorchFeatureExtractor,
@@ -96,3 +97,18 @@ def test_a_frame_before_fit_is_no_reason_to_warn():
     extractor.fit(frame)
     with pytest.raises(ValueError, match="feature names"):
         extractor.transform(frame.rename(columns={"a": "c"}))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(2, dtype=torch.bfloat16),
+        torch.ones(2).to(torch.float8_e5m2),
+        torch.complex(torch.ones(2), torch.ones(2)).conj().imag,
+    ],
+    ids=["bfloat16", "float8", "negative bit"],
+)
+def test_a_tensor_in_lists_that_numpy_cannot_read_is_called_so(tensor):
+    for rows in ([[tensor, tensor]], [[[tensor]], [[tensor]]], [[[1.0, 2.0], tensor]]):
+        with pytest.raises((TypeError, ValueError), match="`X` must hold"):
+            TorchFeatureExtractor(nn.Identity()).transform(rows)
