@@ -1,6 +1,6 @@
 """A call, run: the rows that must run go through the model, into a result."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -113,19 +113,20 @@ class Extraction:
         *,
         verbose: int = 0,
         like: NDArray[Any] | None = None,
-        makes_up: bool = False,
+        is_old: Callable[[], bool] = bool,
         also: Advance = silent,
     ) -> Extracted:
         """Send all rows through the model, into an array; call `also` for rows done.
 
-        Where none can be used, `like` shows what they would be, or a made-up row.
+        Where none can be used, `like` shows what they would be, or a made-up row if
+        that `is_old`.
         """
         # Without a pooling a row need not be as large as the one that `fit` has seen.
         if like is not None and self.plan.request.pool is not None:
             check_fits((self.n_samples, *like.shape[1:]), like.dtype)
         sink = self._sink(self._rows)
         bad = self._run(sink, verbose, also=also, proven=like is not None)
-        shown = self._made_up() if makes_up and sink.array is None else like
+        shown = self._made_up() if sink.array is None and is_old() else like
         array = filled(sink, self._rows, bad, shown)
         return Extracted(array, sink.widths, self.plan.layers)
 
@@ -135,7 +136,7 @@ class Extraction:
         *,
         verbose: int = 0,
         like: NDArray[Any] | None = None,
-        makes_up: bool = False,
+        is_old: Callable[[], bool] = bool,
     ) -> NDArray[Any]:
         """Send the rows that are not in a file yet through the model, into it."""
         dtype = self.plan.request.dtype
@@ -146,7 +147,7 @@ class Extraction:
                 done = sink.finished_rows()
                 proven = like is not None or bool(done.any())
                 bad = self._run(sink, verbose, done, proven=proven)
-                shown = self._made_up() if makes_up and sink.array is None else like
+                shown = self._made_up() if sink.array is None and is_old() else like
                 filled(sink, self._rows, bad, shown)
                 sink.finish()
         result: NDArray[Any] = np.load(path, mmap_mode="r")

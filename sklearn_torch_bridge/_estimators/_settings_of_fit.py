@@ -7,7 +7,7 @@ from torch.nn.parameter import is_lazy
 
 from sklearn_torch_bridge._pickling import Shared
 
-__all__ = ["are_the_same", "settings_of_fit"]
+__all__ = ["are_the_same", "parameters_of_fit", "settings_of_fit"]
 
 _SHAPING = ("model", "preprocess", "layer", "output", "pooling", "dtype")
 _PLAIN = (str, int, tuple, type(None))
@@ -15,10 +15,14 @@ _PLAIN = (str, int, tuple, type(None))
 
 def settings_of_fit(extractor: Any) -> tuple[Any, ...]:
     """Return what decides the shape of a row, as it is now."""
+    return (*parameters_of_fit(extractor), _shapes(extractor.model))
+
+
+def parameters_of_fit(extractor: Any) -> tuple[Any, ...]:
+    """Return the first of these: parameters, which are quick to look at."""
     settings = [getattr(extractor, name) for name in _SHAPING]
     lists = (list, tuple)
-    frozen = [tuple(one) if isinstance(one, lists) else one for one in settings]
-    return (*frozen, _shapes(extractor.model))
+    return tuple(tuple(one) if isinstance(one, lists) else one for one in settings)
 
 
 def are_the_same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:

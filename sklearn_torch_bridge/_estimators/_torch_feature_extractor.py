@@ -19,6 +19,7 @@ from sklearn_torch_bridge._estimators._extraction import (
 )
 from sklearn_torch_bridge._estimators._settings_of_fit import (
     are_the_same,
+    parameters_of_fit,
     settings_of_fit,
 )
 from sklearn_torch_bridge._known import known_fingerprint, remember_fingerprint
@@ -271,12 +272,12 @@ class TorchFeatureExtractor(BridgeTransformer):
         extraction = plan_extraction(self, X, reset=False)
         learnt = self._learnt_rows()
         if not extraction.n_samples:
-            return extraction.of_no_rows().array if learnt is None else no_rows(learnt)
-        made_up = self._learnt_is_old()
-        result = extraction.to_array(
-            verbose=self.verbose, like=learnt, makes_up=made_up
-        )
-        return result.array
+            if learnt is None or self._learnt_is_old():
+                return extraction.of_no_rows().array
+            return no_rows(learnt)
+        return extraction.to_array(
+            verbose=self.verbose, like=learnt, is_old=self._learnt_is_old
+        ).array
 
     @with_callbacks
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[Any]:
@@ -353,7 +354,7 @@ class TorchFeatureExtractor(BridgeTransformer):
             Path(path),
             verbose=self.verbose,
             like=self._learnt_rows(),
-            makes_up=self._learnt_is_old(),
+            is_old=self._learnt_is_old,
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -491,8 +492,12 @@ class TorchFeatureExtractor(BridgeTransformer):
             self._settings_of_fit = settings_of_fit(self)
 
     def _learnt_rows(self) -> NDArray[Any] | None:
-        """Return no rows of the width that `fit` learnt, if it is still that."""
-        return None if self._learnt_is_old() else getattr(self, "_no_rows", None)
+        """Return no rows of the width that `fit` learnt, under these parameters."""
+        learnt: NDArray[Any] | None = getattr(self, "_no_rows", None)
+        if learnt is None:
+            return None
+        before, now = self._settings_of_fit[:-1], parameters_of_fit(self)
+        return learnt if are_the_same(before, now) else None
 
     def _learnt_is_old(self) -> bool:
         if not hasattr(self, "_no_rows"):
