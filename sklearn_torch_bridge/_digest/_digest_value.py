@@ -93,11 +93,7 @@ def digest(
 
 
 def names_mentioned(value: Any) -> frozenset[str]:
-    """Return the names that the user's code in a value mentions, and of attributes.
-
-    >>> sorted(names_mentioned(lambda path: path.parent.name))
-    ['name', 'parent']
-    """
+    """Return the names that the user's code in a value mentions, and of attributes."""
     encoder = Encoder(writer_of=_quick_writer_of, name="", advice="", lenient=True)
     encoder.add(value)
     return encoder.working.mentioned()

@@ -120,20 +120,7 @@ def class_attributes_written(cls: type) -> dict[str, Use]:
 
 
 def carried_attributes(owner: Any, method: str) -> list[str]:
-    """Return the attributes that a method, and those it calls, both read and write.
-
-    >>> class Numbered:
-    ...     def __call__(self, x):
-    ...         self.n_calls += 1
-    ...         return x + self._next()
-    ...
-    ...     def _next(self):
-    ...         self.n += 1
-    ...         return self.n
-    >>> Numbered.__module__ = "__main__"
-    >>> carried_attributes(Numbered(), "__call__")
-    ['n']
-    """
+    """Return the attributes that a method, and those it calls, both read and write."""
     methods, reached, left = _methods(type(owner)), set(), [method]
     total = Flow()
     while left:

@@ -7,7 +7,8 @@ writes or draws for the first time shows in version counters and generators' sta
 import hashlib
 import random
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = ["Forwards", "UnfitModelError"]
 
 _CPU = torch.device("cpu")
 _MOST_SUSPICIONS = 3  # of a generator that another thread may draw from as well
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.1  # seconds, for draws of other threads
 
 _BATCH_SENSITIVITY = "sklearn_torch_bridge.inspection.batch_sensitivity"
 
@@ -120,13 +122,15 @@ class Forwards:
         is_new = self._kind not in findings.seen
         before = self._all_states() if is_new else []
         watch = Watch(findings, self.layers, self.lent.guards(), seed, n_rows)
+        began = time.perf_counter()
         seeded = self._watch_one(watch, call, inputs, before)
+        seconds = time.perf_counter() - began
         if is_new:
             if seeded and not findings.seeds:
                 findings.seeds = True  # from now on torch's generators are put back
-                _put_back(findings.suspected.pop(self.layers)[0], self._devices())
+                self._put_back(findings.suspected.pop(self.layers)[0], ["torch"])
                 raise RunAgainError
-            self._look_at_generators(before, watch.foreign)
+            self._look_at_generators(before, watch.foreign, seconds)
             self.lent.note_written()
             findings.seen.add(self._kind)
         if watch.mixing is not None:
@@ -168,11 +172,14 @@ class Forwards:
         return drawn
 
     def _look_at_generators(
-        self, before: list[tuple[str, Any]], operator: str | None
+        self, before: list[tuple[str, Any]], operator: str | None, seconds: float
     ) -> None:
         """Find draws that could not be sent elsewhere; another thread may draw too."""
         findings, layers = self.findings, self.layers
         drawn = self._drawn_since(before)
+        if drawn and operator is None:
+            others = self._drawn_by_others(seconds)
+            drawn = [name for name in drawn if name not in others]
         if operator is not None:
             findings.foreign[layers] = (
                 f"{drawn[0] if drawn else 'a generator'} ({operator})"
@@ -183,10 +190,32 @@ class Forwards:
             if len(suspected) < _MOST_SUSPICIONS:
                 raise RunAgainError
             findings.foreign[layers] = drawn[0]
-            _put_back(suspected[0], self._devices())
+            self._put_back(suspected[0], drawn)
         findings.suspected.pop(layers, None)
         if layers in findings.foreign:
             self._refuse_foreign()
+
+    def _drawn_by_others(self, seconds: float) -> list[str]:
+        """Name the generators that change while this thread waits, as long as it ran.
+
+        Draws of this thread by torch are seen as they happen, whatever others do.
+        """
+        before = self._all_states()
+        time.sleep(min(max(2 * seconds, _SHORTEST_WAIT), _LONGEST_WAIT))
+        return self._drawn_since(before)
+
+    def _put_back(self, states: list[tuple[str, Any]], names: Sequence[str]) -> None:
+        """Give the global generators of these names the states that they had."""
+        named = tuple(names)
+        *of_torch, (numpy, of_numpy), (python, of_python) = states
+        for device, (name, state) in zip(self._devices(), of_torch, strict=True):
+            if name.startswith(named):
+                words = torch.frombuffer(bytearray(state), dtype=torch.int64)
+                set_generator(device, words)
+        if numpy.startswith(named):
+            np.random.set_state(of_numpy)  # noqa: NPY002 - which is the one meant
+        if python.startswith(named):
+            random.setstate(of_python)
 
     def _all_states(self) -> list[tuple[str, Any]]:
         """Return the states of all global generators, each with its name."""
@@ -267,12 +296,3 @@ def _seed_of(inputs: Inputs) -> int:
         else:
             content.update(repr(leaf).encode())
     return int.from_bytes(content.digest()[:8], "little") >> 1
-
-
-def _put_back(states: list[tuple[str, Any]], devices: tuple[torch.device, ...]) -> None:
-    """Give all global generators the states that they had."""
-    *of_torch, (_, of_numpy), (_, of_python) = states
-    for device, (_, state) in zip(devices, of_torch, strict=True):
-        set_generator(device, torch.frombuffer(bytearray(state), dtype=torch.int64))
-    np.random.set_state(of_numpy)  # noqa: NPY002 - which is the one meant
-    random.setstate(of_python)

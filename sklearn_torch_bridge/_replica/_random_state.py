@@ -55,12 +55,12 @@ def _leave(entered: list[torch.device]) -> None:
 
 @contextmanager
 def seeding_noticed(noticed: list[str]) -> Iterator[None]:
-    """Add a name to `noticed` for each seeding of a generator in this thread."""
+    """Add a name to `noticed` for each seeding of a global generator in this thread."""
 
     def look(_: Any, event: str, called: Any) -> None:
         owner = getattr(called, "__self__", None)
         is_seeding = getattr(called, "__name__", "") in _SEEDINGS
-        if event == "c_call" and is_seeding and isinstance(owner, torch.Generator):
+        if event == "c_call" and is_seeding and _is_global(owner):
             noticed.append(called.__name__)
 
     before = sys.getprofile()
@@ -69,6 +69,16 @@ def seeding_noticed(noticed: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(before)
+
+
+def _is_global(owner: Any) -> bool:
+    """Return whether a generator is one of torch's own, of a device."""
+    if not isinstance(owner, torch.Generator):
+        return False
+    if owner.device.type == "cpu":
+        return owner is torch.default_generator
+    module = torch.get_device_module(owner.device)
+    return owner in getattr(module, "default_generators", (owner,))
 
 
 def read_generator(device: torch.device) -> torch.Tensor:

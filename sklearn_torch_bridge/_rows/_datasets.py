@@ -129,10 +129,14 @@ def _stack_items(items: Sequence[Any]) -> Any:
 
 
 def _shape_of(item: Any) -> Hashable:
-    """Return what items must have in common to share a batch."""
+    """Return what items must have in common to share a batch: shapes, and dtypes.
+
+    Beside floats, integers would become floats, and be rounded.
+    """
     if isinstance(item, Mapping):
         return tuple((key, _shape_of(value)) for key, value in item.items())
-    return tuple(item.shape) if is_array(item) else np.shape(item)
+    entry = item if is_array(item) else np.asarray(item)
+    return tuple(entry.shape), entry.dtype
 
 
 def _stacked(items: Sequence[Any]) -> torch.Tensor:

@@ -196,3 +196,25 @@ def test_a_dataset_without_length_is_refused():
 def test_a_dataset_without_items_is_refused_by_fit():
     with pytest.raises(ValueError, match="0 sample"):
         TorchFeatureExtractor(nn.Identity()).fit(Pictures(0))
+
+
+def test_integers_among_floats_of_a_dataset_are_not_rounded():
+    class Mixed(torch.utils.data.Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, row):
+            return [np.array([2**24 + 1]), np.array([0.5], "float32")][row]
+
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return x * 1
+
+    for batch_size in (1, 2):
+        extractor = TorchFeatureExtractor(Weighted(), batch_size=batch_size)
+        with pytest.raises((ForwardError, ValueError), match=str(2**24 + 1)):
+            extractor.transform(Mixed())

@@ -227,3 +227,47 @@ def test_a_model_that_draws_is_not_compiled(X):
         warnings.simplefilter("ignore", DeprecationWarning)
         with pytest.raises(RuntimeError, match="its forward draws random numbers"):
             extractor.transform(X)
+
+
+class Slow(nn.Module):
+    """Takes a while, and draws nothing of its own."""
+
+    def forward(self, x):
+        for _ in range(20):
+            torch.ones(200, 200) @ torch.ones(200, 200)
+        return x * 2
+
+
+DRAWS_OF_OTHERS = {
+    "torch": lambda: tuple(torch.rand(3).tolist()),
+    "NumPy": lambda: tuple(np.random.rand(3).tolist()),  # noqa: NPY002 - the global one
+    "Python": lambda: tuple(random.sample(range(10**9), 3)),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS_OF_OTHERS)
+@pytest.mark.parametrize("model", [Slow, Noisy])
+def test_what_other_threads_draw_is_theirs(model, draw, tmp_path):
+    """They draw all the time: a model is not blamed for it, and nothing comes again."""
+    extractor = TorchFeatureExtractor(model(), batch_size=4, cache=tmp_path / "e.db")
+    X = np.arange(96.0, dtype=np.float32).reshape(24, 4)
+    done = threading.Event()
+    failed = []
+
+    def work():
+        try:
+            for start in range(3):
+                extractor.transform(X + 100 * start)
+        except Exception as error:  # noqa: BLE001 - raised by the test
+            failed.append(error)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    drawn = []
+    while not done.is_set():
+        drawn.append(DRAWS_OF_OTHERS[draw]())
+    thread.join()
+    assert failed == []
+    assert len(set(drawn)) == len(drawn) > 10
