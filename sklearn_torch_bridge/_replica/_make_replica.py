@@ -20,6 +20,8 @@ from sklearn_torch_bridge._replica._random_state import kept_random_state
 
 __all__ = ["Replica", "replica"]
 
+_OTHERS = ("NumPy", "Python")  # generators that are not torch's
+
 
 class Replica(NamedTuple):
     """A module that computes what the caller's does in eval mode, and its device."""
@@ -66,7 +68,9 @@ def _copied(module: nn.Module, lent: LentTensors, findings: Findings) -> nn.Modu
 
 def _kept(findings: Findings, device: torch.device) -> Any:
     """Keep the random state for a model whose draws cannot all be sent elsewhere."""
-    is_needed = findings.foreign or findings.seeds
+    # What is put back is torch's alone.
+    of_torch = (not one.startswith(_OTHERS) for one in findings.foreign.values())
+    is_needed = findings.seeds or any(of_torch)
     return kept_random_state(device) if is_needed else nullcontext()
 
 

@@ -4,6 +4,7 @@ Nothing in the folder is run as code: the file names are fixed, no class or path
 inside is looked up, and the architecture comes from the caller.
 """
 
+import functools
 import inspect
 import os
 from collections.abc import Collection, Mapping
@@ -77,6 +78,7 @@ def read_extractor(
         state = read_weights(target, weights["digest"])
         _check_weights(state, weights, whose="the stored file")
         parameters["model"] = _filled(given["model"], state, weights["digest"])
+        _check_call(parameters["model"], weights.get("call"))
     elif weights:
         found = state_of(module_called(load_model(given["model"]).module))
         _check_weights(found, weights, whose="`model`")
@@ -123,6 +125,7 @@ def _describe_weights(model: Any) -> tuple[dict[str, Any], State | None]:
         return {}, None  # the callable makes them again, whatever they are
     layout, digest = layout_of_state(state), digest_of_state(state)
     weights = {"stored": is_module, "digest": digest, "tensors": layout}
+    weights |= {"call": _call_of(model)} if is_module_call(model) else {}
     return weights, state if is_module else None
 
 
@@ -194,6 +197,29 @@ def _check_given(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
                 f"{config['parameters'].get(name)!r}. Change it with set_params."
             )
             raise ValueError(msg)
+
+
+def _call_of(model: Any) -> str | None:
+    """Return what is called of a module: the name of a method, and what is filled in.
+
+    >>> import functools
+    >>> _call_of(functools.partial(nn.ReLU().forward, inplace=True))
+    'forward(inplace=True)'
+    """
+    if isinstance(model, functools.partial):
+        given = [*map(repr, model.args)]
+        given += [f"{name}={value!r}" for name, value in sorted(model.keywords.items())]
+        return f"{_call_of(model.func) or 'module'}({', '.join(given)})"
+    return getattr(model, "__name__", None) if is_module_call(model) else None
+
+
+def _check_call(model: Any, saved: str | None) -> None:
+    """Check that a method is given where one was saved, and the same."""
+    call = _call_of(model)
+    if call != saved:
+        what = "a module" if saved is None else f"its method or partial {saved!r}"
+        msg = f"`model` must be {what}, as it was saved, got {call or 'a module'!r}."
+        raise ValueError(msg)
 
 
 def _check_weights(state: State, weights: Mapping[str, Any], *, whose: str) -> None:

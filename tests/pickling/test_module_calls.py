@@ -147,6 +147,22 @@ def test_a_callable_may_return_a_method(X):
     np.testing.assert_allclose(Z, by_hand(net.encode, X), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda net: net,
+        lambda net: net.forward,
+        lambda net: functools.partial(net.encode, twice=True),
+    ],
+    ids=["module", "another method", "partial"],
+)
+def test_another_call_of_the_module_is_not_loaded(other, X, tmp_path):
+    """It has the same weights, and would give other vectors in silence."""
+    TorchFeatureExtractor(Towers().encode).fit(X).save(tmp_path / "saved")
+    with pytest.raises(ValueError, match="`model` must be its method or partial 'enc"):
+        TorchFeatureExtractor.load(tmp_path / "saved", other(Towers()))
+
+
 def test_arguments_have_the_names_of_the_method(X):
     extractor = TorchFeatureExtractor(Towers().encode)
     Z = extractor.transform({"x": X})
