@@ -271,3 +271,23 @@ def test_what_other_threads_draw_is_theirs(model, draw, tmp_path):
     thread.join()
     assert failed == []
     assert len(set(drawn)) == len(drawn) > 10
+
+
+def test_draws_of_numpy_set_no_generator_of_torch_back():
+    class Numbers(nn.Module):
+        def forward(self, x):
+            return x * float(np.random.rand())  # noqa: NPY002 - the global one
+
+    def elsewhere(*_):
+        thread = threading.Thread(target=torch.rand, args=(3,))
+        thread.start()
+        thread.join()
+
+    extractor = TorchFeatureExtractor(Numbers())
+    X = np.ones((3, 4), np.float32)
+    with pytest.warns(UserWarning, match="NumPy's global generator"):
+        extractor.transform(X)
+    extractor.model.register_forward_hook(elsewhere)
+    before = torch.get_rng_state()
+    extractor.transform(X)
+    assert not torch.get_rng_state().equal(before)
