@@ -105,6 +105,7 @@ def test_a_parametrization_goes_on_to_compute_the_weight():
     assert type(found) is nn.Linear
 
 
+@pytest.mark.slow
 def test_workers_take_parametrizations(rng):
     X = rng.normal(size=(3, 4)).astype(np.float32)
     extractor = TorchFeatureExtractor(KINDS["weight norm"]())

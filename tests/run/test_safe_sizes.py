@@ -57,6 +57,7 @@ def test_batches_grow_back_within_a_long_call():
     assert max(model.tally.sizes[-5:]) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"num_workers": 2}, {"device": ["cpu"] * 2}])
 def test_a_size_that_never_fits_is_tried_less_and_less(settings):
     model = Short(5, 10**9)

@@ -124,7 +124,7 @@ def test_rows_are_found_on_any_axis(kind):
     torch.manual_seed(0)
     make, layer, output, axis = KINDS[kind]
     module = TimeFirst(make())
-    for n_samples in (1, 2, 3, 5, 6, TOKENS, 12):
+    for n_samples in (1, 2, 3, 6, TOKENS):
         X = rows(n_samples)
         rows_first = value_of(module, layer, output, X).movedim(axis, 0)
         expected = {
@@ -133,7 +133,7 @@ def test_rows_are_found_on_any_axis(kind):
             "max": POOLINGS["max"](rows_first),
             "flatten": rows_first.flatten(1),
         }
-        for batch_size in {n_samples, 1, 3, TOKENS}:
+        for batch_size in {n_samples, 3}:
             for pooling, wanted in expected.items():
                 Z = TorchFeatureExtractor(
                     module,

@@ -164,6 +164,7 @@ def test_only_the_first_axis_is_padded_under_a_mask(rng):
     assert model.tally.sizes[-2:] == [(3, 6, 3), (3, 5, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", [False, True], ids=["plain", "compiled"])
 def test_several_axes_may_differ_for_compiled_code(compile_, rng):
     class Spread(nn.Module):
