@@ -32,7 +32,7 @@ __all__ = ["Forwards", "UnfitModelError"]
 
 _CPU = torch.device("cpu")
 _MOST_SUSPICIONS = 3  # of a generator that another thread may draw from as well
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.1  # seconds, for draws of other threads
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.02, 0.1  # seconds, for draws of other threads
 
 _BATCH_SENSITIVITY = "sklearn_torch_bridge.inspection.batch_sensitivity"
 
