@@ -171,3 +171,16 @@ class Letters:
     def __call__(self, texts, *, truncation):
         assert truncation is False
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+class Items(torch.utils.data.Dataset):
+    """A Dataset of what a list holds."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, row):
+        return self.items[row]

@@ -107,7 +107,10 @@ def _n_characters(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _counted(count: Callable[[Any], Any], texts: Sequence[str]) -> Any:
-    """Count tokens, to sort by; of a text that cannot be, its batch will say so."""
+    """Count tokens, to sort by, or else letters: a poor order costs time alone.
+
+    Of a text that no tokenizer takes, its batch will say so.
+    """
     try:
         return count(texts)
     except Exception:  # noqa: BLE001 - raised again by the batch

@@ -151,7 +151,7 @@ def wrap_sentence_transformer(module: Any) -> LoadedModel:
         output="sentence_embedding",
         pooling=_of_vectors(longest, largest),
         layer_pooling=_layer_pooling(module),
-        lengths=partial(_lengths, module),
+        lengths=partial(_count_tokens, module),
     )
 
 
@@ -195,19 +195,12 @@ def _tokenize(module: Any, rows: Sequence[Any]) -> Inputs:
     return Inputs(args=(features,), mask=features.get("attention_mask"))
 
 
-def _lengths(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Count tokens up to the maximum of the model, to sort by; or else letters.
+def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Count tokens up to the maximum of the model, to sort by.
 
     Some modules have a tokenizer that is called in another way, one of several, or
-    none: whatever they have, an order that is not the best costs only time.
+    none: then this fails, and the rows are sorted by their letters.
     """
-    try:
-        return _count_tokens(module, texts)
-    except Exception:  # noqa: BLE001 - a text that no tokenizer takes is named by the run
-        return np.array([len(text) for text in texts], np.int64)
-
-
-def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
     counts: list[int] = []
     with lock_of(module):
         longest = module.max_seq_length or sys.maxsize

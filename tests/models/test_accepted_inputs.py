@@ -10,7 +10,7 @@ from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge.models import AcceptedInputs
-from tests.tiny_models import Tokens, mlp
+from tests.tiny_models import Items, Tokens, mlp
 
 
 class Named(nn.Module):
@@ -120,17 +120,6 @@ class Passing(nn.Module):
 class ByName(nn.Module):
     def forward(self, a, b=0):
         return 2 * a + b
-
-
-class Items(torch.utils.data.Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
 
 
 @pytest.mark.parametrize("cls", [OneMapping, Passing, ByName])

@@ -9,15 +9,14 @@ import pytest
 import scipy.sparse
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from sklearn_torch_bridge import BadRowWarning, ForwardError, TorchFeatureExtractor
 from sklearn_torch_bridge._rows._kinds import KINDS, kind_of
 from tests.rows import given_rows
+from tests.tiny_models import Items
 
 WORDS = ["a", "b"]
 STACKED, RAGGED = "arrays of one shape", "arrays of different lengths"
-
 
 TEXTS = {
     "list": WORDS,
@@ -147,17 +146,6 @@ def objects(*values):
 
 def first_two(hidden, _):
     return hidden.flatten(1)[:, :2]
-
-
-class Items(Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
 
 
 def masked():

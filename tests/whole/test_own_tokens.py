@@ -25,7 +25,7 @@ from sklearn_torch_bridge.inspection import (
     batch_sensitivity,
     layer_scores,
 )
-from tests.tiny_models import Letters
+from tests.tiny_models import Items, Letters
 
 SAME = {"rtol": 1e-5, "atol": 1e-5}
 TEXTS = ["cab", "a", "dead beef", "bad", "a", "cabbage", "feed", "bead"]
@@ -92,20 +92,9 @@ def padded(rows, *, left=False, length=None):
     return {"input_ids": ids, "attention_mask": mask}
 
 
-class Held(torch.utils.data.Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
-
-
 def items_of(columns):
     n_rows = len(columns["input_ids"])
-    return Held(
+    return Items(
         [
             {name: column[row] for name, column in columns.items()}
             for row in range(n_rows)
@@ -117,7 +106,7 @@ ROWS = [ids_of(text) for text in TEXTS]
 RAGGED = {"input_ids": ROWS, "attention_mask": [[1] * len(row) for row in ROWS]}
 DRESSES = {
     "texts": (TEXTS, Letters()),
-    "Dataset of texts": (Held(TEXTS), Letters()),
+    "Dataset of texts": (Items(TEXTS), Letters()),
     "own tokenizer": (TEXTS, lambda texts: padded([ids_of(text) for text in texts])),
     "ids": (ROWS, None),
     "arrays of ids": ([np.array(row) for row in ROWS], None),
@@ -326,12 +315,12 @@ def test_arrays_that_differ_in_shape_have_an_entry_each(rng):
     expected = [conv(torch.tensor(row)[None])[0].detach().numpy() for row in rows]
     stacked = {"preprocess": lambda some: torch.stack([*map(torch.tensor, some)])}
     for X, options in (
-        *((rows, {}), (Held(rows), {}), (rows, stacked), (rows, {"batch_size": 1})),
-        *((Held(rows), {"batch_size": 1}), (rows, {"batch_size": 1, **stacked})),
+        *((rows, {}), (Items(rows), {}), (rows, stacked), (rows, {"batch_size": 1})),
+        *((Items(rows), {"batch_size": 1}), (rows, {"batch_size": 1, **stacked})),
     ):
         extractor = TorchFeatureExtractor(conv, pooling=None, **options)
         assert_entries(extractor.fit_transform(X), expected)
-    even = TorchFeatureExtractor(conv, pooling=None).transform(Held(rows[::2]))
+    even = TorchFeatureExtractor(conv, pooling=None).transform(Items(rows[::2]))
     np.testing.assert_allclose(even, expected[::2], **SAME)
 
 

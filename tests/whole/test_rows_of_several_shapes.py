@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor, layer_table
-from tests.tiny_models import Tally
+from tests.tiny_models import Items, Tally
 
 SAME = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -30,17 +30,6 @@ SHAPES = {
 }
 
 
-class Held(torch.utils.data.Dataset):
-    def __init__(self, items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, row):
-        return self.items[row]
-
-
 def lists_of(rows):
     return [row.tolist() for row in rows]
 
@@ -59,8 +48,8 @@ CONTAINERS = {
     "Series of lists": lambda rows: pd.Series(lists_of(rows)),
     "frame": lambda rows: pd.DataFrame({"a": list(rows)}),
     "polars": lambda rows: pl.Series(lists_of(rows)),
-    "Dataset": Held,
-    "Dataset of dicts": lambda rows: Held([{"x": row} for row in rows]),
+    "Dataset": Items,
+    "Dataset of dicts": lambda rows: Items([{"x": row} for row in rows]),
     "examples": lambda rows: [(row, 0) for row in rows],
     "mapping": lambda rows: {"x": list(rows), "y": np.arange(len(rows))},
     "mapping of lists": lambda rows: {"x": lists_of(rows)},
