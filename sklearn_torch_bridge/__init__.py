@@ -14,6 +14,7 @@ from sklearn_torch_bridge._errors import (
     ForwardError,
     OutputError,
     PartitionError,
+    TruncationWarning,
 )
 from sklearn_torch_bridge._estimators import Precomputed as Precomputed
 from sklearn_torch_bridge._estimators import (
@@ -24,6 +25,7 @@ from sklearn_torch_bridge._estimators import (
 from sklearn_torch_bridge._packages import VERSION, set_home
 from sklearn_torch_bridge._pickling import Shared as Shared
 from sklearn_torch_bridge._pickling import share
+from sklearn_torch_bridge._types import Windows
 from sklearn_torch_bridge.cache import EmbeddingCache
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ __all__ = [
     "PartitionError",
     "TensorToArray",
     "TorchFeatureExtractor",
+    "TruncationWarning",
+    "Windows",
     "adapters",
     "inspection",
     "layer_table",

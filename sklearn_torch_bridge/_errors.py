@@ -14,6 +14,7 @@ __all__ = [
     "NotCompiledError",
     "OutputError",
     "PartitionError",
+    "TruncationWarning",
 ]
 
 
@@ -83,4 +84,11 @@ class BadRowWarning(UserWarning):
     """Some rows could not be used, and are NaN, as ``on_error="nan"`` asks for.
 
     The message lists the rows, and the first of the reasons.
+    """
+
+
+class TruncationWarning(UserWarning):
+    """Some rows were longer than they may be, and were cut.
+
+    The message lists the rows, and says how much was lost and what reads them whole.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ __all__ = [
     "Rows",
     "Selector",
     "Tokens",
+    "TooLong",
     "UnevenBatchError",
+    "Windows",
 ]
 
 REAL_KINDS = "biuf"
@@ -95,3 +97,36 @@ class Inputs:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     mask: torch.Tensor | None = None
+
+
+# Its parameters are the fields, which numpydoc cannot read off the source.
+@dataclass(frozen=True, kw_only=True)
+class Windows:  # numpydoc ignore=PR02
+    """Long rows are read whole, in windows of the model's maximum.
+
+    Parameters
+    ----------
+    overlap : int, default=0
+        How much of a window is that before it again, in the unit of `max_length`; less
+        than what a window holds beside its special tokens and the prompt.
+
+    Examples
+    --------
+    >>> from sklearn_torch_bridge import Windows
+    >>> Windows(overlap=16)
+    Windows(overlap=16)
+    """
+
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.overlap, bool) or not isinstance(self.overlap, int):
+            msg = f"`overlap` must be an int of at least 0, got {self.overlap!r}."
+            raise TypeError(msg)
+        if self.overlap < 0:
+            msg = f"`overlap` must be an int of at least 0, got {self.overlap!r}."
+            raise ValueError(msg)
+
+
+TooLong = Literal["warn", "cut", "windows", "raise"] | Windows
+"""What `too_long` may be."""

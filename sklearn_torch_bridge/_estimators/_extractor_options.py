@@ -26,7 +26,7 @@ from sklearn_torch_bridge._known import (
 )
 from sklearn_torch_bridge._replica import Reading
 from sklearn_torch_bridge._run import PRECISIONS, RunOptions, reporter
-from sklearn_torch_bridge._types import Pool, Selector
+from sklearn_torch_bridge._types import Pool, Selector, TooLong, Windows
 from sklearn_torch_bridge.cache import EmbeddingCache
 from sklearn_torch_bridge.models import check_no_pairs
 from sklearn_torch_bridge.pooling import POOLINGS
@@ -51,6 +51,10 @@ class Request:
     store: EmbeddingCache | None = None
     cache_key: str | None = None
     label: str = "TorchFeatureExtractor"
+    prompt: str | None = None
+    max_length: int | None = None
+    too_long: TooLong = "warn"
+    truncate_dim: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +66,13 @@ class Request:
         vector = len(layers) > 1 or self.pool is not None
         names = layers or ("",)
         return tuple(Reading(name, self.output, self.pool, vector) for name in names)
+
+    @property
+    def windows(self) -> Windows | None:
+        """How long rows are read whole; None where they are not."""
+        if self.too_long == "windows":
+            return Windows()
+        return self.too_long if isinstance(self.too_long, Windows) else None
 
     def model_fingerprint(self) -> bytes:
         """Return 32 bytes for what the model computes."""
@@ -111,6 +122,10 @@ def request_of(extractor: Any) -> Request:
         store=_check_cache(extractor.cache),
         cache_key=extractor.cache_key,
         label=label,
+        prompt=extractor.prompt,
+        max_length=extractor.max_length,
+        too_long=extractor.too_long,
+        truncate_dim=extractor.truncate_dim,
     )
 
 
@@ -185,15 +200,30 @@ def _is_callable(value: Any) -> bool:
     return value is None or callable(value)
 
 
+def _check_too_long(name: str, value: Any) -> None:
+    if not isinstance(value, Windows):
+        one_of("warn", "cut", "windows", "raise")(name, value)
+
+
+def _check_size(name: str, value: Any) -> None:
+    if value is not None:
+        check_positive_int(name, value)
+
+
 _CHECK_COUNT = must_be(
     "an int of at least 0", lambda one: isinstance(one, _INTS) and one >= 0, ValueError
 )
+_CHECK_STR = must_be("a str or None", lambda one: isinstance(one, (str, NoneType)))
 _CHECKS = {
     "preprocess": must_be("a callable, a tokenizer or None", _is_callable),
     "output": must_be(SELECTOR_WORDS, is_selector),
     "precision": one_of(None, *PRECISIONS),
     "compile": _check_compile,
-    "cache_key": must_be("a str or None", lambda one: isinstance(one, (str, NoneType))),
+    "cache_key": _CHECK_STR,
+    "prompt": _CHECK_STR,
+    "max_length": _check_size,
+    "truncate_dim": _check_size,
+    "too_long": _check_too_long,
     "on_error": one_of("raise", "nan"),
     "num_workers": _CHECK_COUNT,
     "verbose": _CHECK_COUNT,

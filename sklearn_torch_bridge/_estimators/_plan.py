@@ -40,6 +40,9 @@ class Plan:
             request.device,
             compiles=request.run.compile,
             forgiving=request.run.on_error == "nan",
+            prompt=request.prompt,
+            max_length=request.max_length,
+            windows=request.windows,
         )
 
     @cached_property

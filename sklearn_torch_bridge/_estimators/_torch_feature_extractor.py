@@ -25,7 +25,7 @@ from sklearn_torch_bridge._estimators._settings_of_fit import (
 from sklearn_torch_bridge._known import known_fingerprint, remember_fingerprint
 from sklearn_torch_bridge._pickling import export_values, restore_values
 from sklearn_torch_bridge._storing import read_extractor, write_extractor
-from sklearn_torch_bridge._types import Pool, Preprocess, Selector
+from sklearn_torch_bridge._types import Pool, Preprocess, Selector, TooLong
 from sklearn_torch_bridge.cache import EmbeddingCache
 
 __all__ = ["TorchFeatureExtractor"]
@@ -64,6 +64,16 @@ class TorchFeatureExtractor(BridgeTransformer):
         or ``src_key_padding_mask``, says which tokens are real. A Hugging Face
         tokenizer (texts are truncated at its maximum), processor, image processor or
         feature extractor may be given as it is. None: what `model` brings along.
+    prompt : str or None, default=None
+        Put before each text, and tokenized with it. A key of the model's prompts
+        (sentence-transformers' ``"query"`` or ``"document"``) stands for that prompt;
+        ``""`` is none, and None the model's default.
+    max_length : int or None, default=None
+        Tokens that a text may have, its special tokens and the prompt counted; or
+        values of a sound, or the length of an array among those that differ in it.
+        None, or at most, is the maximum of the model.
+    too_long : {"warn", "cut", "windows", "raise"} or Windows, default="warn"
+        What becomes of a row that is longer.
     layer : str, list of str or None, default=None
         Names of submodules as in ``model.named_modules()``, whose output is taken
         instead of the model's; the forward pass stops after the last of them. A glob
@@ -85,6 +95,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         ``(hidden, mask)``. None keeps all axes (and does not go with `set_output`):
         then texts, and rows that differ in length, have an array each (see
         `transform`).
+    truncate_dim : int or None, default=None
+        Keep so many of the first columns, of several layers of each, for a model
+        whose vectors are made for that (Matryoshka).
     batch_size : int or "auto", default=32
         Rows per forward pass. ``"auto"`` fills a budget of padded tokens (1,024 on a
         CPU, 32,768 elsewhere) or of values, so that short texts come in large
@@ -194,9 +207,13 @@ class TorchFeatureExtractor(BridgeTransformer):
         model: nn.Module | str | Callable[[], nn.Module],
         *,
         preprocess: Preprocess | Any = None,
+        prompt: str | None = None,
+        max_length: int | None = None,
+        too_long: TooLong = "warn",
         layer: str | Sequence[str] | None = None,
         output: Selector = None,
         pooling: str | Pool | None = "auto",
+        truncate_dim: int | None = None,
         batch_size: int | Literal["auto"] = 32,
         device: str | torch.device | Sequence[str | torch.device] = "auto",
         precision: Literal["bfloat16", "float16"] | None = None,
@@ -210,9 +227,13 @@ class TorchFeatureExtractor(BridgeTransformer):
     ) -> None:
         self.model = model
         self.preprocess = preprocess
+        self.prompt = prompt
+        self.max_length = max_length
+        self.too_long = too_long
         self.layer = layer
         self.output = output
         self.pooling = pooling
+        self.truncate_dim = truncate_dim
         self.batch_size = batch_size
         self.device = device
         self.precision = precision

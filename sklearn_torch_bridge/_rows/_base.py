@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 
 from sklearn_torch_bridge._row_numbers import as_indices, describe_rows
 from sklearn_torch_bridge._rows._given_input import Given
-from sklearn_torch_bridge._types import Indices, Inputs, Rows
+from sklearn_torch_bridge._types import Indices, Inputs, Rows, Windows
 from sklearn_torch_bridge.models import AcceptedInputs, LoadedModel
 
 __all__ = [
@@ -138,6 +138,9 @@ class Receiver:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     compiles: bool = False
     forgiving: bool = False  # rows that fail become NaN
+    prompt: str | None = None  # put before each text; None: the model's default
+    max_length: int | None = None  # None: the model's maximum
+    windows: Windows | None = None  # how longer rows are read; None: they are cut
 
     @cached_property
     def accepts(self) -> AcceptedInputs:
