@@ -105,7 +105,9 @@ def test_broken_indices_are_refused_before_they_are_followed(name, kind):
 
 @pytest.mark.parametrize("name", ["csr", "csc", "bsr", "coo", "dia", "lil", "dok"])
 @pytest.mark.parametrize("kind", ["array", "matrix"])
-@pytest.mark.parametrize("entry", ENTRIES.keys() - {"fit", "preprocess", "inverse"})
+@pytest.mark.parametrize(
+    "entry", sorted(ENTRIES.keys() - {"fit", "preprocess", "inverse"})
+)
 def test_good_ones_pass_and_stay_as_they_are(name, kind, entry):
     container = matrix(f"{name}_{kind}")
     expected = container.toarray()

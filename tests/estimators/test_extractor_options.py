@@ -93,7 +93,7 @@ def test_without_layers_the_output_is_read_and_several_need_vectors():
         {"dtype": "float64"},
         {"cache_key": "b"},
     ],
-    ids=str,
+    ids=lambda options: next(iter(options)),
 )
 def test_a_fingerprint_differs_with_what_changes_a_vector(options):
     plain, other = request(), request(**options)

@@ -39,7 +39,7 @@ def test_the_text_form_is_short():
     assert repr(share(nn.Linear(100, 20))) == "share(Linear with 2,020 parameters)"
 
 
-@pytest.mark.parametrize("model", ["hf:x", mlp, None], ids=str)
+@pytest.mark.parametrize("model", ["hf:x", mlp, None], ids=["str", "function", "None"])
 def test_only_modules_need_a_handle(model):
     with pytest.raises(TypeError, match=r"`model` must be a torch\.nn\.Module, got"):
         share(model)

@@ -37,7 +37,9 @@ def by_hand(model, columns):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
-@pytest.mark.parametrize("dress", [np.asarray, torch.tensor, list], ids=str)
+@pytest.mark.parametrize(
+    "dress", [np.asarray, torch.tensor, list], ids=["array", "tensor", "list"]
+)
 def test_columns_are_keyword_arguments(columns, batch_size, dress):
     model = TwoInputs()
     X = {name: dress(column) for name, column in columns.items()}

@@ -109,7 +109,9 @@ def test_a_column_of_numbers_is_one_also_where_all_are_missing(values):
     assert kind_of(given_rows(frame, brings=True)).name == "an array"
 
 
-@pytest.mark.parametrize("X", ["text", b"text", 3, iter("ab"), None], ids=str)
+@pytest.mark.parametrize(
+    "X", ["text", b"text", 3, iter("ab"), None], ids=lambda X: type(X).__name__
+)
 def test_what_is_no_sequence_of_rows_is_refused(X):
     with pytest.raises(TypeError, match="one entry a row, got"):
         kind_of(given_rows(X))

@@ -49,7 +49,9 @@ def test_a_row_that_does_not_stack_with_the_others_is_named(row, words):
 SAME = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.mark.parametrize("dress", [list, pd.Series, as_objects], ids=str)
+@pytest.mark.parametrize(
+    "dress", [list, pd.Series, as_objects], ids=["list", "Series", "objects"]
+)
 @pytest.mark.parametrize("make", [np.asarray, torch.tensor], ids=["array", "tensor"])
 def test_even_rows_that_are_none_are_bad_rows(make, dress):
     rows = [make([1.0, 2.0]), None, make([3.0, 4.0]), make([np.nan, 1.0]), "a"]

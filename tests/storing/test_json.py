@@ -57,8 +57,10 @@ def test_arrays_of_names_and_without_values_come_back():
 @pytest.mark.parametrize(
     "value",
     [
-        *(object(), len, np.ones(2), torch.ones(2), float("nan"), b"bytes", {1: 2}),
-        *([object()], {"a": {3}}, np.dtype("O"), np.dtype("M8[s]"), str),
+        *(len, np.ones(2), torch.ones(2), float("nan"), b"bytes", {1: 2}),
+        *({"a": {3}}, np.dtype("O"), np.dtype("M8[s]"), str),
+        pytest.param(object(), id="object"),
+        pytest.param([object()], id="list of objects"),
     ],
     ids=repr,
 )

@@ -178,7 +178,9 @@ def test_an_architecture_with_other_ties_is_told(folder):
         LOAD(folder, with_ties)
 
 
-@pytest.mark.parametrize("model", [lambda: 3, 3, nn.Linear], ids=str)
+@pytest.mark.parametrize(
+    "model", [lambda: 3, 3, nn.Linear], ids=["a function", "a number", "a class"]
+)
 def test_no_module_is_told(folder, model):
     saved(folder)
     with pytest.raises(TypeError, match=r"`model` must be|missing 2 required"):
@@ -199,7 +201,9 @@ def test_a_module_that_cannot_be_copied_is_told(folder):
 
 
 @pytest.mark.parametrize(
-    "options", [{"layer": object()}, {"device": b"cpu"}, {"output": {1}}], ids=str
+    "options",
+    [{"layer": object()}, {"device": b"cpu"}, {"output": {1}}],
+    ids=lambda options: next(iter(options)),
 )
 def test_a_parameter_of_another_kind_is_told(folder, options):
     (name,) = options
