@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,16 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 # The same examples each time, and no deadline: a busy machine is no failure.
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
+
+
+def pytest_collection_finish():
+    """Leave what is imported by now out of each collection of garbage to come.
+
+    A million objects that stay for good made each one take half a second, and there are
+    hundreds: the package asks for one where a batch does not fit in memory.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
