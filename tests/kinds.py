@@ -864,6 +864,10 @@ def try_each():
     return found
 
 
+def tell_each():
+    json.dump(try_each(), sys.stdout)
+
+
 def trace():
     return traceback.format_exc(limit=-4)
 
@@ -900,4 +904,4 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         PAGE.write_text(rendered(PAGE.read_text()))
     else:
-        json.dump(try_each(), sys.stdout)
+        tell_each()

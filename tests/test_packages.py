@@ -1,10 +1,8 @@
-import subprocess
-import sys
-
 import pytest
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge._packages import import_optional, set_home
+from tests.processes import run_code
 
 
 def test_a_missing_package_names_its_extra(monkeypatch):
@@ -22,10 +20,7 @@ def test_a_package_that_is_there_but_broken_raises_its_own_error(tmp_path):
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "import_optional('tqdm', purpose='x')"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert "RuntimeError: broken install" in run.stderr
+    assert "RuntimeError: broken install" in run_code(code).stderr
 
 
 def test_what_is_installed_is_imported():

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from sklearn_torch_bridge import OutputError, to_numpy
 from sklearn_torch_bridge._convert import result_dtype, write_rows
 from tests import strategies
 from tests.kinds import KINDS, PAGE, rendered
+from tests.processes import run_code
 
 pytestmark = [
     # torch says so where the tests make such tensors, not where they are converted
@@ -28,13 +27,9 @@ def outcomes():
     """Try all kinds in one run: it forks for each, so that a crash is seen."""
     if not hasattr(os, "fork"):
         pytest.skip("needs os.fork, which this platform lacks")
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.kinds"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=PAGE.parents[1],
-    )
+    code = "import warnings; warnings.simplefilter('ignore')\n"
+    run = run_code(f"{code}from tests.kinds import tell_each; tell_each()")
+    assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 
 

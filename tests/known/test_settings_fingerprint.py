@@ -2,8 +2,6 @@
 
 import inspect
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from sklearn_torch_bridge import (
 )
 from sklearn_torch_bridge._errors import FingerprintError
 from sklearn_torch_bridge._known import _settings_fingerprint, settings_fingerprint
+from tests.processes import run_code
 from tests.tiny_models import mlp
 
 
@@ -111,7 +110,8 @@ before = settings_fingerprint(b"m", device_type="cuda")
 torch.backends.cudnn.allow_tf32 = False
 assert settings_fingerprint(b"m", device_type="cuda") != before
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run = run_code(code)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("name", ["pooling", "preprocess"])

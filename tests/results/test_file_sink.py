@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +16,8 @@ from sklearn_torch_bridge import (
     ForwardError,
     TorchFeatureExtractor,
 )
+from tests.processes import run_code
 from tests.tiny_models import Counting, Doubling, Failing, Returning, Tally, Tokens, mlp
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -365,13 +362,7 @@ def test_killed_ten_times_the_file_is_right_and_no_finished_row_ran_twice(
     log = tmp_path / "log"
     log.touch()
     for fatal in (1, 2, 3, 4, 5, 3, 2, 5, 4, 3, 10_000):
-        run = subprocess.run(
-            [sys.executable, "-c", KILLED, str(path), str(log), str(fatal)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=ROOT,
-        )
+        run = run_code(KILLED, path, log, fatal)
         expected = 0 if fatal == 10_000 else -signal.SIGKILL
         assert run.returncode == expected, run.stderr
         assert path.exists() == (fatal == 10_000)

@@ -1,8 +1,5 @@
 """A saved extractor is plain data, whole or not there, and comes back as it was."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +13,7 @@ from sklearn_torch_bridge._storing._saved_folder import (
     CONFIG,
     WEIGHTS,
 )
+from tests.processes import run_code
 from tests.saved_extractors import LOAD, build, edit, saved
 from tests.tiny_models import mlp
 
@@ -296,12 +294,8 @@ TorchFeatureExtractor.load(folder, torch.nn.Linear(4, 2))
 
 def test_loading_opens_no_other_file_and_unpickles_nothing(folder):
     saved(folder, nn.Linear(4, 2), layer="act")
-    run = subprocess.run(
-        [sys.executable, "-c", AUDIT, str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    run = run_code(AUDIT, folder)
+    assert run.returncode == 0, run.stderr
     # safetensors opens its file by itself
     assert set(run.stdout.split()) == {str(folder / CONFIG)}
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sklearn_torch_bridge._storing._saved_folder import (
     NEXT_WEIGHTS,
     WEIGHTS,
 )
+from tests.processes import run_code
 from tests.saved_extractors import LOAD, assert_same_values, build, edit, saved
 from tests.tiny_models import mlp
 
@@ -215,13 +215,7 @@ print(json.dumps(outcomes))
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_leaves_the_old_or_the_new(tmp_path, without_coverage, before, step):
     """At every `step`-th line of what writes, and in the middle of the weights."""
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), before, str(step)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=without_coverage | {"OMP_NUM_THREADS": "1"},
-    )
+    run = run_code(KILLED, tmp_path, before, step, env=without_coverage)
     assert run.returncode == 0, run.stderr
     outcomes = json.loads(run.stdout)
     turn = outcomes.index(2)
@@ -237,8 +231,12 @@ import torch
 from sklearn_torch_bridge import TorchFeatureExtractor
 
 TorchFeatureExtractor(torch.nn.Linear(4, 2)).save(sys.argv[2])  # imports all
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
-TorchFeatureExtractor(torch.nn.Linear(40, 20), batch_size=2).save(sys.argv[1])
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), before[1]))
+try:
+    TorchFeatureExtractor(torch.nn.Linear(40, 20), batch_size=2).save(sys.argv[1])
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)  # the error is written, too
 """
 
 
@@ -252,13 +250,7 @@ def test_a_full_disk_leaves_what_was_there(
 ):
     if before == "old":
         saved(folder, nn.Linear(40, 20), batch_size=1)
-    run = subprocess.run(
-        [sys.executable, "-c", FULL, str(folder), str(tmp_path / "x"), str(limit)],
-        env=without_coverage,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_code(FULL, folder, tmp_path / "x", limit, env=without_coverage)
     assert run.returncode == 1
     last = run.stderr.splitlines()[-1]
     assert last.startswith("OSError")

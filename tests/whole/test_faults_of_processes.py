@@ -15,6 +15,7 @@ from torch import nn
 
 from sklearn_torch_bridge import EmbeddingCache, TorchFeatureExtractor, models
 from sklearn_torch_bridge.models import _load_model, _registry
+from tests.processes import run_code
 
 SCRIPT = Path(__file__).parents[1] / "fault_processes.py"
 
@@ -24,17 +25,9 @@ pytestmark = [
 ]
 
 
-def run_script(*arguments, prefix=()):
+def run_script(*arguments):
     """Run a function of fault_processes.py, and show what it said if it fails."""
-    helpers = os.pathsep.join(map(str, (SCRIPT.parents[1], SCRIPT.parent)))
-    run = subprocess.run(
-        [*prefix, sys.executable, str(SCRIPT), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": helpers, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    run = run_code(SCRIPT.read_text(), *arguments, path=SCRIPT)
     assert run.returncode == 0, run.stderr
 
 
@@ -44,7 +37,16 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path):
     if not shutil.which("unshare") or subprocess.call([*unshare, mount]):
         pytest.skip("needs unshare, and leave to mount a tmpfs in a namespace")
     prefix = [*unshare, f'{mount} && exec "$0" "$@"']
-    run_script("full_disk", tmp_path, prefix=prefix)
+    helpers = os.pathsep.join(map(str, (SCRIPT.parents[1], SCRIPT.parent)))
+    run = subprocess.run(
+        [*prefix, sys.executable, str(SCRIPT), "full_disk", str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": helpers, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become nobody")

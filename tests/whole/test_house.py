@@ -134,19 +134,13 @@ def test_the_tests_of_a_module_are_found_by_its_name():
     assert missing == []
 
 
-def imported_by(code):
-    """List the optional packages that a new interpreter has after `code`."""
-    show = f"print(*[name for name in {OPTIONAL!r} if name in sys.modules])"
-    run = subprocess.run(
-        [sys.executable, "-c", f"import sys; {code}; {show}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return run.stdout.split()
-
-
 def test_importing_the_package_imports_nothing_optional():
     """Beyond what torch (tqdm) and scikit-learn (pandas) import by themselves."""
-    dependencies = imported_by("import torch, sklearn.utils.validation, scipy.sparse")
-    assert imported_by("import sklearn_torch_bridge") == dependencies
+    show = f"print(*[name for name in {OPTIONAL!r} if name in sys.modules])"
+    dependencies = "torch, sklearn.utils.validation, scipy.sparse"
+    code = f"import sys, {dependencies}; {show}; import sklearn_torch_bridge; {show}"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    before, after = run.stdout.splitlines()
+    assert before == after
