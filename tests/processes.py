@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-__all__ = ["Ended", "run_code"]
+__all__ = ["Ended", "run_code", "warm_context"]
 
 IMPORTED = ["torch", "torch._dynamo", "sklearn_torch_bridge"]  # the second at first use
 SECONDS = 600
@@ -35,7 +35,7 @@ def run_code(code, *arguments, env=None, cwd=None, path="<string>", seconds=SECO
     place = Path.cwd() if cwd is None else cwd
     given = [str(path), *map(str, arguments)]
     with TemporaryDirectory() as folder:
-        process = _context().Process(
+        process = warm_context().Process(
             target=_run, args=(code, given, dict(env or os.environ), place, folder)
         )
         process.start()
@@ -49,8 +49,8 @@ def run_code(code, *arguments, env=None, cwd=None, path="<string>", seconds=SECO
 
 
 @functools.cache
-def _context():
-    """Begin the server, which finds modules where this process does."""
+def warm_context():
+    """Begin the server, which finds modules where this process does; its context."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     with pytest.MonkeyPatch.context() as patch:

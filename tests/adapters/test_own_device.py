@@ -1,6 +1,5 @@
 """Workers of one machine take one device each."""
 
-import subprocess
 import sys
 
 import pytest
@@ -9,18 +8,16 @@ import torch
 from sklearn_torch_bridge import TorchFeatureExtractor
 from sklearn_torch_bridge.adapters import _own_device
 from sklearn_torch_bridge.adapters._own_device import claim, with_own_device
+from tests.processes import warm_context
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="Windows has no locks that a dead process leaves"
 )
 
-WAITING = """
-import sys
-from pathlib import Path
-from sklearn_torch_bridge.adapters._own_device import claim
-print(claim(sys.argv[2:], Path(sys.argv[1])), flush=True)
-sys.stdin.read()
-"""
+
+def claim_and_wait(names, folder, pipe):
+    pipe.send(claim(names, folder))
+    pipe.poll(None)  # until the test ends it
 
 
 @pytest.fixture
@@ -29,17 +26,19 @@ def claiming(tmp_path):
     running = []
 
     def start(*names):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WAITING, str(tmp_path), *names],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        ours, theirs = warm_context().Pipe()
+        process = warm_context().Process(
+            target=claim_and_wait, args=(names, tmp_path, theirs)
         )
-        running.append(process)
-        return process, int(process.stdout.readline())
+        process.start()
+        theirs.close()
+        running.append((process, ours))
+        return process, ours.recv()
 
     yield start
-    for process in running:
-        process.communicate()
+    for process, pipe in running:
+        pipe.close()
+        process.join()
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +52,7 @@ def test_processes_take_different_devices_and_a_dead_one_leaves_its(claiming, tm
     assert claiming("0", "1")[1] == 1
     assert claim(["0", "1"], tmp_path) in (0, 1)  # more workers than devices
     first.kill()
-    first.wait()
+    first.join()
     assert claim(["0", "1"], tmp_path) == 0
     assert claim(["0", "1"], tmp_path) == 0  # asked again, it is the same
 

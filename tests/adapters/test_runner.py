@@ -119,7 +119,7 @@ if sys.argv[1] == "kept":
     assert keep_large_blocks()
 np.ones(1 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50):
+for _ in range(10):
     np.ones(1 << 20)  # 8 MB, 2,048 pages
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """

@@ -80,7 +80,9 @@ class TestDrawing:
         display = displays(NAMES[names])[kind].plot()
         assert_words_are_whole_and_apart(display.ax_)
 
-    @pytest.mark.parametrize("size", [(7, 3.4), (10, 4.6)], ids=str)
+    @pytest.mark.parametrize(
+        "size", [(7, 3.4), pytest.param((10, 4.6), marks=pytest.mark.slow)], ids=str
+    )
     @pytest.mark.parametrize("names", NAMES)
     def test_so_they_are_in_axes_side_by_side(self, kind, names, size):
         _, axes = plt.subplots(1, 2, figsize=size, layout="constrained")

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from simulated_device.library import build, missing
+from tests.processes import run_code
 
 CHECKS = Path(__file__).parents[1] / "simulated_device"
 DEVICES = {"two_devices": "2"}
@@ -32,13 +33,11 @@ def run_checks(path, report, *, options=(), devices="1"):
         *("-o", "python_files=check_*.py", "-p", "no:cacheprovider"),
         *(f"--junit-xml={report}", *options, str(path)),
     ]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
+    run = run_code(
+        "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))",
+        *arguments,
         cwd=CHECKS.parents[1],
         env=os.environ | {"SIMDEV_DEVICES": devices, "PYTHONPATH": path_of_helpers()},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     output = f"exit status {run.returncode}\n{run.stdout}{run.stderr}"
     if not report.exists():  # it crashed
