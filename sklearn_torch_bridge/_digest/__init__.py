@@ -15,20 +15,35 @@ from sklearn_torch_bridge._digest._file_digests import (
     FilesBeside,
     fingerprint_files,
 )
-from sklearn_torch_bridge._digest._library_or_user_code import is_user_code
+from sklearn_torch_bridge._digest._found_values import (
+    found_by_function,
+    texts_in,
+)
+from sklearn_torch_bridge._digest._functions_and_classes import behaviour_of
+from sklearn_torch_bridge._digest._library_or_user_code import is_user_code, library_of
+from sklearn_torch_bridge._digest._object_state import attributes_of
+from sklearn_torch_bridge._digest._reads_and_writes import names_in
 from sklearn_torch_bridge._digest._row_keys import (
     cache_keys,
     content_digests,
     rows_digest,
 )
+from sklearn_torch_bridge._digest._without_effect import is_without_effect
 
 __all__ = [
     "FilesBeside",
+    "attributes_of",
+    "behaviour_of",
     "cache_keys",
     "content_digests",
     "digest",
     "fingerprint_files",
+    "found_by_function",
     "is_user_code",
+    "is_without_effect",
+    "library_of",
+    "names_in",
     "names_mentioned",
     "rows_digest",
+    "texts_in",
 ]

@@ -19,6 +19,7 @@ _Step: TypeAlias = tuple[str, Any]
 
 _MAPPINGS = [os.environ] + [os.environb] * hasattr(os, "environb")
 _FUNCTIONS = [os.getenv] + [os.getenvb] * hasattr(os, "getenvb")
+_PLACES = frozenset(map(id, (*_MAPPINGS, *_FUNCTIONS)))  # they live for ever
 _OF_OS = frozenset({"environ", "environb", "getenv", "getenvb"})
 _BY_NAME = frozenset({"get", "setdefault", "pop", "__getitem__", "__contains__"})
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_FAST")
@@ -30,11 +31,11 @@ _END: _Step = ("", None)
 
 def is_environment(value: Any) -> bool:
     """Return whether a value is ``os.environ``."""
-    return any(value is one for one in _MAPPINGS)
+    return id(value) in _PLACES and not callable(value)
 
 
 def _is_of_os(value: Any) -> bool:
-    return any(value is one for one in (*_MAPPINGS, *_FUNCTIONS))
+    return id(value) in _PLACES
 
 
 class Variables(NamedTuple):
@@ -54,7 +55,7 @@ def variables_used(code: CodeType, look_up: LookUp) -> Variables:
     ['DEBUG', 'LEVEL']
     """
     names = names_in(code)
-    if _OF_OS.isdisjoint(names) and not any(_is_of_os(look_up(one)) for one in names):
+    if _OF_OS.isdisjoint(names) and _PLACES.isdisjoint(map(id, map(look_up, names))):
         return Variables(set(), set())  # as nearly always; the rest takes a while
     steps = [_END, *_steps(code), _END, _END]
     own = _imported(steps)

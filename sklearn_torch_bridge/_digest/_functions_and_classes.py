@@ -32,6 +32,7 @@ from sklearn_torch_bridge._digest._outside_values import (
 
 __all__ = [
     "CODE_WRITERS",
+    "behaviour_of",
     "write_class",
     "write_module_of_code",
     "wrote_place",
@@ -88,6 +89,12 @@ def write_class(encoder: Encoder, cls: type) -> None:
     leave_out_of_class(encoder, cls)
     kept = {name: body[name] for name in body.keys() - _NOT_BEHAVIOUR}
     encoder.add_named(encoder.working.counted(cls, kept), "attribute")
+
+
+def behaviour_of(cls: type) -> dict[str, Any]:
+    """Return the body of a class without notes, and without what Python adds."""
+    body = vars(cls).copy()
+    return {name: body[name] for name in body if name not in _NOT_BEHAVIOUR}
 
 
 def write_module_of_code(encoder: Encoder, module: types.ModuleType) -> None:

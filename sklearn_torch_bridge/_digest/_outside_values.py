@@ -8,8 +8,7 @@ import importlib
 import os
 import sys
 import types
-from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import resolve_name
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from sklearn_torch_bridge._digest._without_effect import is_log
 
 __all__ = [
     "leave_out_of_class",
+    "outside",
     "refuse_carried_attributes",
     "write_cell",
     "write_inside_library",
@@ -52,7 +52,7 @@ def write_outside(encoder: Encoder, function: types.FunctionType) -> None:
     """Write all that the user's function refers to."""
     _leave_out_working_state(encoder, function)
     uses = _uses_of(function)
-    variables = variables_used(function.__code__, _outside(function).get)
+    variables = variables_used(function.__code__, outside(function))
     are_named = None not in variables.read
     if variables.read:
         names = sorted(name for name in variables.read if name is not None)
@@ -93,24 +93,27 @@ def _uses_of(function: types.FunctionType) -> _UseOf:
     return use
 
 
-def _outside(function: types.FunctionType) -> Mapping[str, Any]:
-    """Return what the closure variables and globals of a function refer to."""
-    names, cells = function.__code__.co_freevars, function.__closure__ or ()
+def outside(function: types.FunctionType) -> Callable[[str], Any]:
+    """Return what looks up a closure variable or a global of a function."""
+    everywhere = function.__globals__
+    if not function.__closure__:
+        return everywhere.get
+    names, cells = function.__code__.co_freevars, function.__closure__
     closed = dict(zip(names, map(_content, cells), strict=True))
-    return ChainMap(closed, function.__globals__)
+    return lambda name: closed[name] if name in closed else everywhere.get(name)
 
 
 def _leave_out_working_state(encoder: Encoder, function: types.FunctionType) -> None:
     """Leave out attributes that a function only writes to; refuse what it reads too."""
     encoder.working.add_code(function)
-    outside = _outside(function)
+    look_up = outside(function)
     if is_installed(function.__globals__.get("__name__")):
         return
-    for owner, name, use in written_attributes(function.__code__, outside.get):
+    for owner, name, use in written_attributes(function.__code__, look_up):
         _leave_out(encoder, owner, name, use)
     for path in sorted(flow_of(function.__code__).loaded):
         if len(path) > 1:
-            refuse_carried_attributes(encoder, outside.get(path[0]), path[1])
+            refuse_carried_attributes(encoder, look_up(path[0]), path[1])
 
 
 def leave_out_of_class(encoder: Encoder, cls: type) -> None:
@@ -123,8 +126,8 @@ def leave_out_of_class(encoder: Encoder, cls: type) -> None:
     for called, method in parts.items():
         if type(method) is types.FunctionType:
             encoder.working.add_method(method, called)
-            outside = _outside(method)
-            for owner, name, use in written_attributes(method.__code__, outside.get):
+            look_up = outside(method)
+            for owner, name, use in written_attributes(method.__code__, look_up):
                 if owner is cls:
                     _leave_out(encoder, cls, name, use)
 

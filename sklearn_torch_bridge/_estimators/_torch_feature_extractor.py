@@ -56,8 +56,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         ``"torchscript:PATH"`` and ``"export:PATH"``; `models.register` adds others.
         A callable takes no argument and returns a module. Both are loaded at first
         use, once per process, and not pickled; and loaded again once a file of theirs,
-        or what the callable would find, is another. A `SentenceTransformer` takes
-        texts as it is, and of a net of skorch its module is taken.
+        or what the callable would find, is another (see Notes). A
+        `SentenceTransformer` takes texts as it is, and of a net of skorch its module
+        is taken.
     preprocess : callable or tokenizer, default=None
         A callable takes a list of rows and returns what `model` takes: a tensor, a
         tuple of tensors, or a mapping of keyword arguments, whose ``attention_mask``,
@@ -164,6 +165,13 @@ class TorchFeatureExtractor(BridgeTransformer):
     - a `torch.utils.data.Dataset` with a length, read when a batch needs it; of an
       item that is a tuple, the first entry;
     - with `preprocess`, a list of anything.
+
+    A callable is called again once what its code finds has changed: closures, globals,
+    arguments of partials, attributes of objects and classes, however deep, variables of
+    the environment, and files whose names are texts or paths among these. Not seen:
+    names and texts that code puts together when it runs, the network, the inside of
+    libraries, of containers with over 1,000 items and of large NumPy arrays, and what
+    lies beyond the nearest 2,000 values. Make a new callable where such things change.
 
     Floats are cast to the dtype of the model; integers stay integers. `X` is only
     read, also by modules that work in place.

@@ -14,6 +14,7 @@ from sklearn_torch_bridge.models._safe_loading import loading
 __all__ = [
     "files_in",
     "find_folder",
+    "is_saved_model",
     "loading_from_hub",
     "read_json",
     "tree_of_files",
@@ -23,6 +24,7 @@ __all__ = [
 _ASKS_FOR_TRUST = "trust_remote_code"
 _REPORTING = ("transformers.modeling_utils", "transformers.utils.loading_report")
 _ADAPTER = "adapter_config.json"
+_OF_A_MODEL = ("config.json", _ADAPTER, "modules.json")
 # Weights of other libraries, notes and pictures: no loader reads any of them.
 _NOT_READ = frozenset(
     {".gguf", ".h5", ".jpg", ".md", ".msgpack", ".onnx", ".ot", ".png", ".tflite"}
@@ -48,6 +50,11 @@ def tree_of_files(folder: Path) -> list[Path]:
         if name[0] != "." and name not in ("onnx", "openvino"):
             files += tree_of_files(folder / name)
     return files
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Return whether a folder has what `save_pretrained` and `save` write into one."""
+    return any((folder / name).is_file() for name in _OF_A_MODEL)
 
 
 def with_bases(

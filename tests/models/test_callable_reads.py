@@ -1,6 +1,7 @@
 """A callable that would find something else is called again."""
 
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -85,4 +86,32 @@ def test_a_global_that_is_bound_anew_is_seen(model, monkeypatch):
 @pytest.mark.parametrize("model", [nn.ReLU, partial(nn.Linear, 2, 2), lambda: NET])
 def test_what_never_changes_stays(model):
     reads = CallableReads(model)
+    assert reads.are_current(model)
+
+
+def reading(*names):
+    """Return a function that reads a file by its names, as they are joined."""
+    return lambda: nn.Linear(int(Path(*names).read_text("utf-8")), 1)
+
+
+@pytest.mark.parametrize("kind", ["path", "str", "joined", "absent", "folder"])
+def test_a_file_that_is_named_is_looked_at(kind, tmp_path):
+    file = tmp_path / "width.txt"
+    if kind != "absent":
+        file.write_text("2", "utf-8")
+    names = (tmp_path, file.name) if kind == "joined" else (file,)
+    if kind == "folder":  # with a saved model
+        (tmp_path / "config.json").write_text("{}", "utf-8")
+        names = (tmp_path,)
+    model = reading(*map(str, names)) if kind == "str" else reading(*names)
+    reads = CallableReads(model)
+    assert reads.are_current(model)
+    file.write_text("3", "utf-8")
+    assert not reads.are_current(model)
+
+
+def test_other_files_in_a_folder_that_is_named_do_not_count(tmp_path):
+    model = reading(tmp_path)
+    reads = CallableReads(model)
+    (tmp_path / "notes.txt").write_text("3", "utf-8")
     assert reads.are_current(model)
