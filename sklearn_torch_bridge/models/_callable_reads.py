@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sklearn_torch_bridge.models._file_state import FileState
+from sklearn_torch_bridge.models._file_state import FileState, is_result
 from sklearn_torch_bridge.models._hub_files import is_saved_model, tree_of_files
 from sklearn_torch_bridge.models._values_reached import ValuesReached
 
@@ -44,7 +44,13 @@ def _names(texts: list[str]) -> list[str]:
         for name in names
         if folder and not kinds[name]
     )
-    return names + [name for name in joined if _kind(name)]
+    names += [name for name in joined if _kind(name)]
+    return [name for name in names if kinds.get(name) != stat.S_IFREG or _counts(name)]
+
+
+def _counts(name: str) -> bool:
+    """Return whether a file is no cache, which the model itself may fill."""
+    return name.endswith(".npy") or not is_result(Path(name))
 
 
 def _files(names: list[str]) -> list[Path]:

@@ -3,13 +3,18 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sklearn_torch_bridge._digest import fingerprint_files
 
-__all__ = ["FileState"]
+__all__ = ["FileState", "is_result"]
 
 _SETTLED_NS = 2_000_000_000  # a file changed less long ago may change unseen once more
+
+# How files begin that we write under whatever name: caches, and arrays of results.
+_OURS = (b"SQLite format 3\0", b"\x93NUMPY")
+_BESIDE = ("-journal", "-shm", "-wal")  # of SQLite
 
 Files = Callable[[], Sequence[Path] | None]
 
@@ -59,3 +64,13 @@ def _stat(path: Path) -> tuple[int, ...]:
     now = os.stat(path)  # noqa: PTH116 - half the time of `Path.stat`
     place = (now.st_dev, now.st_ino)
     return (*place, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+def is_result(path: Path) -> bool:
+    """Return whether a file is a cache or an array, or empty as a new cache is."""
+    if path.name.endswith(_BESIDE):
+        return True
+    with suppress(OSError), path.open("rb") as file:
+        begin = file.read(16)
+        return not begin or begin.startswith(_OURS)
+    return False

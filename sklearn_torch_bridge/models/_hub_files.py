@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._file_state import is_result
 from sklearn_torch_bridge.models._safe_loading import loading
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "find_folder",
     "is_saved_model",
     "loading_from_hub",
+    "may_be_read",
     "read_json",
     "tree_of_files",
     "with_bases",
@@ -25,10 +27,15 @@ _ASKS_FOR_TRUST = "trust_remote_code"
 _REPORTING = ("transformers.modeling_utils", "transformers.utils.loading_report")
 _ADAPTER = "adapter_config.json"
 _OF_A_MODEL = ("config.json", _ADAPTER, "modules.json")
-# Weights of other libraries, notes and pictures: no loader reads any of them.
+# Weights of other libraries, notes, pictures, results: no loader reads any of them.
 _NOT_READ = frozenset(
-    {".gguf", ".h5", ".jpg", ".md", ".msgpack", ".onnx", ".ot", ".png", ".tflite"}
+    {
+        *(".gguf", ".h5", ".jpg", ".md", ".msgpack", ".onnx", ".ot", ".png", ".tflite"),
+        *(".csv", ".db", ".ipynb", ".joblib", ".lock", ".log", ".npy", ".npz"),
+        *(".parquet", ".part", ".pdf", ".progress", ".sqlite", ".tmp", ".tsv"),
+    }
 )
+_READ = frozenset({".bin", ".json", ".model", ".pt", ".pth", ".safetensors", ".txt"})
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -37,8 +44,17 @@ def files_in(folder: Path) -> list[Path]:
         names = sorted(entry.name for entry in entries if entry.is_file())
     if any(name.startswith("model.safetensors") for name in names):
         names = [name for name in names if not name.startswith("pytorch_model")]
-    read = (name for name in names if os.path.splitext(name)[1] not in _NOT_READ)  # noqa: PTH122 - a third of the time
-    return [folder / name for name in read if name[0] != "."]
+    return [folder / name for name in names if may_be_read(folder, name)]
+
+
+def may_be_read(folder: Path, name: str) -> bool:
+    """Return whether a loader may read a file: no cache or result of ours."""
+    if name[0] == ".":
+        return False
+    suffix = os.path.splitext(name)[1]  # noqa: PTH122 - a third of the time
+    if suffix in _READ:
+        return True
+    return suffix not in _NOT_READ and not is_result(folder / name)
 
 
 def tree_of_files(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sklearn_torch_bridge._packages import import_optional
+from sklearn_torch_bridge.models._hub_files import may_be_read
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
 from sklearn_torch_bridge.models._missing_weights import loading_report
@@ -47,4 +48,5 @@ def timm_files(name: str) -> list[Path] | None:
     folder = Path(name)
     if not folder.is_dir():
         return None
-    return [path for path in sorted(folder.iterdir()) if path.is_file()]
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return [path for path in files if may_be_read(folder, path.name)]

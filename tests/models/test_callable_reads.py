@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
+from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge.cache import EmbeddingCache
 from sklearn_torch_bridge.models._callable_reads import CallableReads
 
 NET = nn.Identity()
@@ -114,4 +116,14 @@ def test_other_files_in_a_folder_that_is_named_do_not_count(tmp_path):
     model = reading(tmp_path)
     reads = CallableReads(model)
     (tmp_path / "notes.txt").write_text("3", "utf-8")
+    assert reads.are_current(model)
+
+
+def test_a_cache_that_is_named_does_not_count(tmp_path):
+    cache = EmbeddingCache(tmp_path / "rows")
+    extractor = TorchFeatureExtractor(nn.Identity(), cache=cache)
+    extractor.transform([[1.0]])
+    model = reading(tmp_path / "rows")
+    reads = CallableReads(model)
+    extractor.transform([[2.0]])
     assert reads.are_current(model)

@@ -256,6 +256,26 @@ def test_a_folder_saved_anew_is_loaded_anew(prefix, tmp_path):
         torch.testing.assert_close(loaded[key], expected)
 
 
+@pytest.mark.parametrize("cache_name", ["rows.sqlite", "inner/rows", "embeddings.x"])
+@pytest.mark.parametrize("prefix", ["hf", "st"])
+def test_what_we_write_into_its_folder_loads_no_model_anew(
+    prefix, cache_name, tmp_path
+):
+    config, _ = families.TEXTS["bert"]
+    families.folder_with(tmp_path, config, families.make_tokenizer())
+    name, folder = f"{prefix}:{tmp_path}/model", tmp_path / "model"
+    module = load_model(name).module
+    state = st_files(str(folder)) if prefix == "st" else hf_files(str(folder))
+    extractor = TorchFeatureExtractor(name, cache=folder / cache_name)
+    for n_rows in (1, 2, 3):
+        extractor.transform(families.TEXT_ROWS[:n_rows])
+        extractor.transform_to_file(families.TEXT_ROWS[:n_rows], folder / "all.npy")
+        (folder / "all.npy").rename(folder / "results")
+        assert load_model(name).module is module
+    again = st_files(str(folder)) if prefix == "st" else hf_files(str(folder))
+    assert again == state
+
+
 def test_a_tokenizer_saved_anew_is_loaded_anew(tmp_path):
     config, _ = families.TEXTS["bert"]
     _, name = families.folder_with(tmp_path, config, families.make_tokenizer())
