@@ -37,6 +37,7 @@ class Findings:
     draws: dict[Any, Draws] = field(default_factory=dict)
     foreign: dict[Any, str] = field(default_factory=dict)
     suspected: dict[Any, list[Any]] = field(default_factory=dict)
+    kept: dict[object, Any] = field(default_factory=dict)  # of the axes of values
     seeds: bool = False  # torch's global generators, itself
     _warned: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -46,6 +47,7 @@ class Findings:
         if signature != self.signature:
             self.signature = signature
             self.seen.clear()
+            self.kept.clear()
 
     def needs_rows_alone(self, layers: tuple[str, ...]) -> bool:
         """Return whether each row needs a forward, and a seed, of its own."""

@@ -23,6 +23,7 @@ from sklearn_torch_bridge._replica._random_state import (
     seeding_noticed,
     set_generator,
 )
+from sklearn_torch_bridge._replica._rows_flow import RowsFlow
 from sklearn_torch_bridge._replica._watch import RunAgainError, Watch
 from sklearn_torch_bridge._tensor_bytes import new_hash, tensor_bytes
 from sklearn_torch_bridge._torch_private import tree_leaves
@@ -55,8 +56,10 @@ class Forwards:
     _keeps_rows: bool = False
     _stays_watched: bool = False
     _kind: Any = None
+    _is_single: bool = False
     _is_watched: bool = True
     _states: list[torch.Tensor] = field(default_factory=list)
+    _flow: RowsFlow | None = None
 
     def begin(
         self, layers: tuple[str, ...], keeps_rows: bool, stays_watched: bool
@@ -66,12 +69,16 @@ class Forwards:
         self._keeps_rows = keeps_rows
         self._stays_watched = stays_watched
 
+    def flow_now(self) -> RowsFlow | None:
+        """Return what follows the rows of the forward that runs, if it is new."""
+        return self._flow
+
     def run(self, call: Callable[[Inputs], None], inputs: Inputs, n_rows: int) -> None:
         """Run one batch."""
-        if self._kind is None:
-            self._find_out(inputs, n_rows)
-        else:
+        if self._kind is not None:
             self.lent.restore()
+        if self._kind is None or self._is_single is not (n_rows == 1):
+            self._find_out(inputs, n_rows)
         if self._is_watched:
             self._run_watched(call, inputs, n_rows)
             return
@@ -89,7 +96,8 @@ class Forwards:
     def _find_out(self, inputs: Inputs, n_rows: int) -> None:
         """Look up what is known of forwards of this kind."""
         findings, layers = self.findings, self.layers
-        self._kind = layers, self.place.type, n_rows == 1, _kind_of(inputs)
+        self._is_single = n_rows == 1
+        self._kind = layers, self.place.type, self._is_single, _kind_of(inputs)
         if self.lent.is_untracked:
             self._stays_watched = True
         is_known = self._kind in findings.seen and not self._stays_watched
@@ -121,9 +129,14 @@ class Forwards:
             seed = _seed_of(inputs)
         is_new = self._kind not in findings.seen
         before = self._all_states() if is_new else []
-        watch = Watch(findings, self.layers, self.lent.guards(), seed, n_rows)
+        self._flow = RowsFlow(inputs, n_rows) if is_new and n_rows > 1 else None
+        guards = self.lent.guards()
+        watch = Watch(findings, self.layers, guards, seed, n_rows, flow=self._flow)
         began = time.perf_counter()
-        seeded = self._watch_one(watch, call, inputs, before)
+        try:
+            seeded = self._watch_one(watch, call, inputs, before)
+        finally:
+            self._flow = None
         seconds = time.perf_counter() - began
         if is_new:
             if seeded and not findings.seeds:

@@ -14,8 +14,9 @@ Kept = dict[object, Any]
 class KnownAxes:
     """The axes of rows and of channels, by `place`: the layer, its output, and rank.
 
-    The rows' axis is found anew in each run, since a model may have changed: were it
-    out of date, rows would be mixed. Of a single row it is kept, and that of channels.
+    Where shapes are no help, the rows' axis is found anew in each run, since a model
+    may have changed: were it out of date, rows would be mixed. What is kept: the axis
+    of a single row, that of channels, and that the first was seen to follow the rows.
     """
 
     def __init__(self, kept: Kept) -> None:
@@ -26,6 +27,14 @@ class KnownAxes:
     def see(self, place: object, shape: Sequence[int], n_rows: int) -> None:
         """Keep the shape of a batch that leaves no doubt, for one that does."""
         self._plain[place] = shape, n_rows
+
+    def is_first(self, place: object) -> bool:
+        """Return whether the first axis was seen to follow the number of rows."""
+        return ("first", place) in self._kept
+
+    def keep_first(self, place: object) -> None:
+        """Keep that the first axis follows the number of rows."""
+        self._kept["first", place] = True
 
     def rows(self, place: object, shape: Sequence[int], n_rows: int) -> int | None:
         """Return the axis of the rows; None where it is not known."""

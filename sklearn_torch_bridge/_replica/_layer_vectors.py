@@ -11,6 +11,7 @@ from sklearn_torch_bridge._convert import select_output
 from sklearn_torch_bridge._replica._channels_in_values import Call, channels_axis
 from sklearn_torch_bridge._replica._known_axes import Kept, KnownAxes
 from sklearn_torch_bridge._replica._own_tokens import OwnTokens
+from sklearn_torch_bridge._replica._rows_flow import RowsFlow
 from sklearn_torch_bridge._replica._rows_in_values import (
     Look,
     RowCountError,
@@ -83,7 +84,8 @@ class Reader:
     Pooling at once keeps memory small, and keeps values from a later layer that works
     in place. A value whose shape leaves open which axis is the rows', or the channels'
     of a map, waits until the same layers were looked at in another batch; see `settle`.
-    What is found of a module is added to what is `kept` of it.
+    What is found of a module is added to what is `kept` of it; without that, a first
+    axis as long as there are rows is taken for theirs.
     """
 
     def __init__(
@@ -102,6 +104,9 @@ class Reader:
         self._takes_vectors = is_plain and len(readings) == 1
         self._own_tokens = {one: OwnTokens() for one in readings if one.pool is None}
         self._known = KnownAxes({} if kept is None else kept)
+        self._trusts_shapes = kept is None
+        self._place_of_vectors = (first.layer, first.output, _TWO_AXES)
+        self.flow_of: Callable[[], RowsFlow | None] = lambda: None
         self._keep_look: Callable[[int, torch.Tensor], None] | None = None
         self._last_vectors: torch.Size | None = None  # of a batch that left no doubt
         self._rows_are_first = False  # as was found of vectors
@@ -122,6 +127,7 @@ class Reader:
             and value.ndim == _TWO_AXES
             and not value.is_nested
             and value.shape[0] == self._n_rows
+            and self._is_known(self._place_of_vectors)
             and (value.shape[1] != self._n_rows or self._rows_are_first)
             and self._keep_look is None
             and (self._mask is None or not self._own_tokens)
@@ -207,6 +213,8 @@ class Reader:
         shape, n_rows, place = hidden.shape, self._n_rows, _place(reading, hidden)
         axis = plain_axis(shape, n_rows)
         if axis is not None:
+            if not self._is_first(place, hidden):
+                return None
             self._known.see(place, shape, n_rows)
             return axis
         if self._last_vectors is not None and len(shape) == _TWO_AXES:
@@ -216,6 +224,22 @@ class Reader:
             return _AS_IT_IS
         is_fit = axis is not None and (axis == _AS_IT_IS or shape[axis] == n_rows)
         return axis if is_fit else None
+
+    def _is_known(self, place: object) -> bool:
+        """Return whether no other axis can have the rows: a single one is not mixed."""
+        is_single = self._n_rows == 1
+        return is_single or self._trusts_shapes or self._known.is_first(place)
+
+    def _is_first(self, place: object, hidden: torch.Tensor) -> bool:
+        """Return whether the first axis follows the rows, as far as that is known."""
+        if self._is_known(place):
+            return True
+        flow = self.flow_of()
+        other = None if flow is None else flow.shape_of(hidden)
+        if flow is None or other is None or other[:1] != (flow.n_others,):
+            return False
+        self._known.keep_first(place)
+        return True
 
     def _channels_axis(
         self, reading: Reading, hidden: torch.Tensor, rows: int | None
@@ -244,6 +268,8 @@ class Reader:
                 raise no_rows_axis(hidden.shape, n_rows, look)
             rows = _AS_IT_IS if rows is None else rows
             self._known.keep_rows(place, n_rows, rows)
+            if rows == 0 and n_rows > 1:
+                self._known.keep_first(place)
             self._rows_are_first = hidden.ndim == _TWO_AXES and rows == 0
         if look is not None and reading.has_own_pool:  # it might take tokens for rows
             self._pooled(reading, _rows_first(look.value, rows), look.mask, look.n_rows)

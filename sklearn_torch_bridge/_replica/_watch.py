@@ -13,7 +13,13 @@ from sklearn_torch_bridge._replica._redirected_draws import (
     drawn_shape,
     redirected,
 )
-from sklearn_torch_bridge._torch_private import DispatchMode, schema_of, storage_key
+from sklearn_torch_bridge._replica._rows_flow import RowsFlow
+from sklearn_torch_bridge._torch_private import (
+    OPERATOR_TYPES,
+    DispatchMode,
+    schema_of,
+    storage_key,
+)
 
 __all__ = ["RunAgainError", "Watch"]
 
@@ -45,6 +51,8 @@ class Watch(DispatchMode):
         guards: Mapping[int, list[Guard]],
         seed: int,
         n_rows: int,
+        *,
+        flow: RowsFlow | None = None,
     ) -> None:
         super().__init__()
         self.again: RunAgainError | None = None
@@ -55,6 +63,7 @@ class Watch(DispatchMode):
         self._guards = guards
         self._generators = Generators(seed)
         self._n_rows = n_rows
+        self._flow = flow
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -70,16 +79,18 @@ class Watch(DispatchMode):
     ) -> Any:
         """Run one operation."""
         what, kwargs = operation(func), kwargs or {}
-        if what.is_plain:
-            return func(*args, **kwargs)
-        given = what.bind(args, kwargs)
-        for tensor in what.writes_to(given):
+        given = {} if what.is_plain else what.bind(args, kwargs)
+        written = what.writes_to(given)
+        for tensor in written:
             self._check_write(tensor)
         if what.mixes_rows(given):
             self.mixing = schema_of(func).name
         if what.draws(given):
             return self._draw(func, what, given, args, kwargs)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if self._flow is not None and isinstance(func, OPERATOR_TYPES[0]):
+            self._flow.follow(func, args, kwargs, written, result)
+        return result
 
     def _check_write(self, tensor: torch.Tensor) -> None:
         if not self._guards or not is_plain(tensor):

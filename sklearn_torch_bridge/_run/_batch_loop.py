@@ -54,7 +54,7 @@ from sklearn_torch_bridge._run._prepared_batches import (
 )
 from sklearn_torch_bridge._run._progress import Advance
 from sklearn_torch_bridge._run._safe_sizes import safe_size
-from sklearn_torch_bridge._run._second_look import SecondLook, kept_of
+from sklearn_torch_bridge._run._second_look import SecondLook
 from sklearn_torch_bridge._run._sorted_batches import Batches
 from sklearn_torch_bridge._run._threads import Threads
 from sklearn_torch_bridge._run._token_budget import USUAL_ROWS, batch_limits
@@ -200,7 +200,7 @@ class _Run:
         stays_watched: bool,
     ) -> None:
         """Run batches through one replica; `_AgainFrom` asks for another."""
-        reader = Reader(self.readings, kept_of(self.module))
+        reader = Reader(self.readings, findings_of(self.module).kept)
         with (
             replica(self.module, device) as lent,
             self._ready(lent, layers, reader.read) as call,
@@ -209,6 +209,7 @@ class _Run:
             self._delivery(lent.place) as (deliver, flush),
         ):
             lent.forwards.begin(layers, self.options.keeps_rows, stays_watched)
+            reader.flow_of = lent.forwards.flow_now
             if self.options.compile:
                 _check_compilable(lent.forwards, layers)
             again = SecondLook(self.module, lent, layers, reader, call, self.feed)

@@ -118,7 +118,10 @@ class PaddingTrial:
     def _tell_apart(
         self, feed: Feed, rows: Indices, alone: list[Inputs], together: Inputs
     ) -> bool:
-        reader, layers = Reader(self.readings), self._layers
+        reader, layers = (
+            Reader(self.readings, findings_of(self.module).kept),
+            self._layers,
+        )
         roundings = _roundings(float_dtype(self.module))
         longest = list(_shapes(together))
         with (
@@ -128,6 +131,7 @@ class PaddingTrial:
             autocast_for(lent.place, None),
         ):
             lent.forwards.begin(layers, False, False)
+            reader.flow_of = lent.forwards.flow_now
             look = SecondLook(self.module, lent, layers, reader, call, feed)
 
             def results(inputs: Inputs, n_rows: int) -> list[Sequence[torch.Tensor]]:

@@ -1,11 +1,9 @@
 """Look again at layers whose axes are in doubt, with other rows and other sizes."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,7 +11,6 @@ from torch import nn
 
 from sklearn_torch_bridge._replica import (
     Call,
-    Kept,
     Looks,
     Reader,
     Replica,
@@ -27,21 +24,12 @@ from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._inputs_on_device import on_device
 from sklearn_torch_bridge._types import Inputs, Rows
 
-__all__ = ["SecondLook", "kept_of"]
+__all__ = ["SecondLook"]
 
 _FEW, _OTHER = 2, 3  # rows; of one, a model that squeezes would drop the axis
 _MAP_AXES = 4
 
 Run = Callable[[Inputs], None]
-
-_KEPT: WeakKeyDictionary[nn.Module, Kept] = WeakKeyDictionary()
-_LOCK = threading.Lock()
-
-
-def kept_of(module: nn.Module) -> Kept:
-    """Return what is kept of the axes of a model beyond a run, to be added to."""
-    with _LOCK:
-        return _KEPT.setdefault(module, {})
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """Layers that have their rows on any axis: one vector a row, whatever the sizes are."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -263,6 +266,83 @@ def test_where_no_axis_follows_the_rows_is_an_error_with_both_shapes(n_samples):
         TorchFeatureExtractor(module).transform(rows(n_samples))
     shape = f"shape (1, 9, 4) for {n_samples} rows and (1, 9, 4) for {n_others} rows"
     assert shape in str(caught.value)
+
+
+class Prototypes(nn.Module):
+    """Gives a vector for each of nine classes, whatever the rows are."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(TOKENS * 4.0).reshape(TOKENS, 4))
+
+    def forward(self, x):
+        return self.weight + x.mean()
+
+
+class PositionsOf(nn.Module):
+    """Embeds the rows' positions, and adds them: the layer has no axis of rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Embedding(TOKENS, 3)
+
+    def forward(self, x):
+        return x + self.positions(torch.arange(x.shape[1]))
+
+
+WITHOUT_ROWS = {
+    "mean of rows": (lambda: Returning(lambda x: x.mean(0)), ""),
+    "positions": (PositionsOf, "positions"),
+    "prototypes": (Prototypes, ""),
+    "assignment": (
+        lambda: Returning(
+            lambda x: torch.ones(TOKENS, x.numel() // 3) @ x.flatten(0, 1)
+        ),
+        "",
+    ),
+    "map": (
+        lambda: Returning(lambda x: x.mean(0)[:, None, None].repeat(1, 2, 2, 1)),
+        "",
+    ),
+    "numbers": (lambda: Returning(lambda x: x.mean((0, 2))), ""),
+    "first rows": (lambda: Returning(lambda x: torch.cat([x, x, x])[:TOKENS]), ""),
+}
+
+
+@pytest.mark.parametrize("pooling", ["auto", None, lambda hidden, _: hidden], ids=str)
+@pytest.mark.parametrize("kind", WITHOUT_ROWS)
+def test_as_many_entries_as_rows_by_chance_are_no_rows(kind, pooling):
+    make, layer = WITHOUT_ROWS[kind]
+    for before in ([], [1], [4]):
+        extractor = TorchFeatureExtractor(
+            make(), layer=layer or None, pooling=pooling, batch_size=TOKENS
+        )
+        for n_samples in before:
+            with contextlib.suppress(ValueError):
+                extractor.transform(rows(n_samples))
+        with pytest.raises(ValueError, match=r"one (result|vector) per row"):
+            extractor.transform(rows(TOKENS))
+
+
+def test_a_doubt_is_settled_once_a_model():
+    counting = Counting(Returning(lambda x: torch.stack([*x])))  # what shows no rows
+    for _ in range(2):
+        for extractor in (
+            TorchFeatureExtractor(counting),
+            TorchFeatureExtractor(counting),
+        ):
+            assert clone(extractor).transform(rows(5)).shape == (5, 3)
+    assert counting.tally.sizes == [5, 2, 5, 5, 5]
+
+
+def test_a_part_that_is_replaced_is_doubted_again():
+    module = nn.Sequential(nn.Identity(), nn.Identity())
+    extractor = TorchFeatureExtractor(module)
+    assert extractor.transform(rows(TOKENS)[..., 0]).shape == (TOKENS, TOKENS)
+    assert extractor.transform(rows(4)).shape == (4, 3)
+    module[1] = Returning(lambda x: x.mean(0)[:4])
+    with pytest.raises(ValueError, match="one result per row"):
+        extractor.transform(rows(4))
 
 
 @pytest.mark.parametrize("n_samples", [2, 3, 4, 5, 9])
