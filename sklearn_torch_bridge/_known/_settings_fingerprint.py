@@ -13,7 +13,7 @@ from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["FORMAT", "settings_fingerprint"]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a change of this package changes results: then no old row is found."""
 
 

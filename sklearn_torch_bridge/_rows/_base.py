@@ -4,7 +4,7 @@ A kind of rows is one file: how they are recognised, checked and turned into bat
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -57,6 +57,11 @@ class Feed(ABC):
         return None
 
     @property
+    def low_rates(self) -> Mapping[int, tuple[int, int]]:
+        """The rates of rows of sound that are below the model's, and that, once run."""
+        return {}
+
+    @property
     def sizes(self) -> NDArray[np.int64] | None:
         """About how long each row is, where that is cheap to know."""
         return self.lengths
@@ -90,6 +95,13 @@ class SubsetFeed(Feed):
         """About how long each of the chosen rows is."""
         sizes = self._feed.sizes
         return None if sizes is None else sizes[self._which]
+
+    @property
+    def low_rates(self) -> Mapping[int, tuple[int, int]]:
+        """The low rates of the chosen rows."""
+        found = self._feed.low_rates
+        own = enumerate(self._which if found else ())
+        return {row: found[one] for row, one in own if one in found}
 
     @property
     def keeps_shape(self) -> bool:  # type: ignore[override]  # of the feed, at any time

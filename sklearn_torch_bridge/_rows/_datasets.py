@@ -13,7 +13,12 @@ from sklearn_torch_bridge._convert import deep_fault
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
 from sklearn_torch_bridge._rows._entry_faults import is_array, is_finite
 from sklearn_torch_bridge._rows._given_input import Given, is_number
-from sklearn_torch_bridge._rows._images_and_sound import FILES, is_foreign, raw_media
+from sklearn_torch_bridge._rows._images_and_sound import (
+    FILES,
+    as_file,
+    is_foreign,
+    raw_media,
+)
 from sklearn_torch_bridge._rows._preprocessed import RowFeed, preprocessed_feed
 from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
 from sklearn_torch_bridge._rows._texts import TEXTS
@@ -46,7 +51,7 @@ class _Dataset(Kind):
         if is_array(first):
             takes_media = raw_media([first], receiver)
         else:
-            plain = is_number(first) or isinstance(first, Mapping)
+            plain = is_number(first) or _is_columns(first, media)
             takes_media = media is not None and not plain
         if takes_media:
             return preprocessed_feed(values, media, receiver)
@@ -69,6 +74,14 @@ def _is_input(value: Any) -> bool:
     return (is_array(value) and value.ndim > 0) or (
         is_foreign(value) and not isinstance(value, Mapping)
     )
+
+
+def _is_columns(item: Any, media: Any) -> bool:
+    """Return whether an item is keyword arguments of a model, and no sound."""
+    if not isinstance(item, Mapping):
+        return False
+    takes_mapping = getattr(media, "takes_mapping", None)
+    return takes_mapping is None or not takes_mapping(item)
 
 
 class Items:
@@ -112,9 +125,10 @@ class Items:
             places = range(len(self))[row]
             return Items([self._dataset[place] for place in places], whole=self._whole)
         item = self._dataset[int(row)]
-        if self._whole or not isinstance(item, (tuple, list)) or not len(item):
+        if self._whole:
             return item
-        return item[0]
+        has_more = isinstance(item, (tuple, list)) and len(item)
+        return as_file(item[0] if has_more else item)
 
 
 def _stack_items(items: Sequence[Any]) -> Any:

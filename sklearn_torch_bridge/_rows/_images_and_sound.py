@@ -22,7 +22,7 @@ from sklearn_torch_bridge._rows._texts import TEXTS
 from sklearn_torch_bridge._tokenizers import is_tokenizer
 from sklearn_torch_bridge._types import Indices
 
-__all__ = ["FILES", "MEDIA", "is_foreign", "raw_media"]
+__all__ = ["FILES", "MEDIA", "as_file", "is_foreign", "raw_media"]
 
 _GREY_AND_COLOURED = {2, 3}  # axes
 
@@ -46,7 +46,8 @@ class _Media(Kind):
             raise needs_preprocess(given.first)
         return self._check_entries(as_entries(given.X), given)
 
-    def _check_entries(self, entries: list[Any], given: Given) -> CheckedRows:
+    def _check_entries(self, rows: list[Any], given: Given) -> CheckedRows:
+        entries = [as_file(row) for row in rows]
         bad, reason = _missing_entries(entries)
         return without_bad(self, entries, bad, given, lambda: ValueError(reason))
 
@@ -91,6 +92,18 @@ def is_foreign(value: Any) -> bool:
     number = isinstance(value, (int, float, complex, np.generic, type(None)))
     sequence = hasattr(value, "__len__") and not isinstance(value, Mapping)
     return not number and not sequence and not hasattr(value, "__array__")
+
+
+def as_file(row: Any) -> Any:
+    """Return the path of a file that a mapping only names, so that its content counts.
+
+    >>> as_file({"bytes": None, "path": "a.wav"}).name, as_file({"array": [1.0]})
+    ('a.wav', {'array': [1.0]})
+    """
+    if not isinstance(row, Mapping) or row.keys() != {"bytes", "path"}:
+        return row
+    names_file = isinstance(row["path"], (str, os.PathLike))
+    return Path(row["path"]) if row["bytes"] is None and names_file else row
 
 
 def _missing_entries(entries: list[Any]) -> tuple[Indices, str]:

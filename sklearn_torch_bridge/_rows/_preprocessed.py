@@ -31,7 +31,12 @@ from sklearn_torch_bridge._types import (
     Rows,
     UnevenBatchError,
 )
-from sklearn_torch_bridge.models import AcceptedInputs, media_of, read_mask
+from sklearn_torch_bridge.models import (
+    AcceptedInputs,
+    SoundRows,
+    media_of,
+    read_mask,
+)
 
 __all__ = ["PREPROCESSED", "RowFeed", "preprocessed_feed"]
 
@@ -102,6 +107,7 @@ class RowFeed(Feed):
         self.even = self.only_stacks = even
         self.keeps_shape = True  # as long as each row is alone
         self._padded_by = padded_by
+        self._low_rates: dict[int, tuple[int, int]] = {}
         self._rows = rows
         self._preprocess = preprocess
         self._dtype = dtype
@@ -131,7 +137,7 @@ class RowFeed(Feed):
         places = as_indices(rows)
         self.keeps_shape &= self.only_stacks or len(places) == 1
         try:
-            made = self._made([self._copied(row) for row in places])
+            made = self._made(places)
         except UnevenBatchError:
             raise
         except Exception as error:  # noqa: BLE001 - it is raised below
@@ -143,13 +149,30 @@ class RowFeed(Feed):
             ) from reason
         return _as_inputs(made, self._dtype, self._accepts)
 
-    def _made(self, rows: list[Any]) -> Any:
+    @property
+    def low_rates(self) -> Mapping[int, tuple[int, int]]:
+        """The rates of sound below the model's, of the rows prepared so far."""
+        return self._low_rates
+
+    def _made(self, places: Indices) -> Any:
         """Return what `preprocess` makes of rows, whose values must be there."""
-        made = self._preprocess(rows)
+        rows = [self._copied(row) for row in places]
+        if isinstance(self._preprocess, SoundRows):
+            made = self._of_sound(self._preprocess, rows, places)
+        else:
+            made = self._preprocess(rows)
         if fault := deep_fault(made):
             msg = f"what it makes of rows {fault}."
             raise ConversionError(msg)
         return made
+
+    def _of_sound(self, sound: SoundRows, rows: list[Any], places: Indices) -> Any:
+        """Return what a model takes of sound, and note which is of a low rate."""
+        clips = sound.clips(rows)
+        for place, clip in zip(places, clips, strict=True):
+            if clip.rate < sound.rate:
+                self._low_rates[int(place)] = clip.rate, sound.rate
+        return sound.features(clips)
 
     def _copied(self, row: int) -> Any:
         """Return one row, which `preprocess` may write to."""
@@ -173,7 +196,7 @@ class RowFeed(Feed):
         shapes: list[Hashable] = []
         for place in places if len(places) > 1 else ():
             try:
-                made = self._made([self._copied(place)])
+                made = self._made(np.array([place]))
                 shapes.append(_shapes_of(_as_inputs(made, self._dtype, self._accepts)))
             except Exception as reason:  # noqa: BLE001 - the caller raises it
                 return np.array([place]), reason

@@ -20,6 +20,7 @@ from sklearn_torch_bridge.models._load_model import (
 )
 from sklearn_torch_bridge.models._load_model import opens_files as opens_files
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._media import SoundRows as SoundRows
 from sklearn_torch_bridge.models._padding_masks import MASKS as MASKS
 from sklearn_torch_bridge.models._padding_masks import read_mask as read_mask
 from sklearn_torch_bridge.models._processors import (

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +12,17 @@ from torch import nn
 
 from sklearn_torch_bridge._devices import float_dtype
 from sklearn_torch_bridge._packages import import_optional
-from sklearn_torch_bridge._types import Inputs
+from sklearn_torch_bridge._types import Inputs, UnevenBatchError
+from sklearn_torch_bridge.models._sound_files import Source, read_head, read_sound
+from sklearn_torch_bridge.models._sound_samples import (
+    as_values,
+    channels_first,
+    check_rate,
+    n_resampled,
+    to_samples,
+)
 
-__all__ = ["ImageRows", "SoundRows"]
+__all__ = ["Clip", "ImageRows", "SoundRows"]
 
 _TWO_AXES, _THREE_AXES = 2, 3
 _CHANNELS = (1, 3, 4)
@@ -123,20 +131,31 @@ def _as_picture(row: Any) -> NDArray[np.uint8]:
     return array[..., 0] if is_grey else np.ascontiguousarray(array)
 
 
+class Clip(NamedTuple):
+    """One row of sound as the model takes it, and the rate that it came with."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+
 class SoundRows:
     """Makes of sound what a model takes, by a feature extractor of transformers.
 
-    A row is an array (n_values,) at the rate of the model, a mapping with ``array``
-    and ``sampling_rate``, or the path of a WAV file. Clips of different length share
-    a batch only where the extractor brings all to one length: many of these models
-    hear the silence that fills up the shorter ones.
+    A row is an array (n_values,) at the rate of the model; a mapping with ``array``,
+    which may have an axis of channels, and ``sampling_rate``; or a file: its path, or a
+    mapping with ``bytes`` and ``path``. Integers are divided by their range, several
+    channels averaged where the model takes one, and sound of another rate is resampled
+    (soxr's HQ, as in transformers' `load_audio`). Clips of different length share a
+    batch only where the extractor brings all to one length: many of these models hear
+    the silence that fills up the shorter ones.
     """
 
     pads = False
 
     def __init__(self, extractor: Any, module: nn.Module) -> None:
+        self.rate = int(extractor.sampling_rate)
         self._extractor = extractor
-        self._rate = int(extractor.sampling_rate)
+        self._n_channels = _n_channels(extractor)
         self._dtype = float_dtype(module)
         config = getattr(module, "config", None)
         self._n_positions = getattr(config, "max_source_positions", None)
@@ -144,12 +163,23 @@ class SoundRows:
         self.even = not any(hasattr(extractor, length) for length in fixed)
 
     def __call__(self, rows: Sequence[Any]) -> Inputs:
-        """Check the rate of each clip, and extract features of all together."""
-        clips = [self._clip(row) for row in rows]
+        """Return what the model takes of these rows."""
+        return self.features(self.clips(rows))
+
+    def clips(self, rows: Sequence[Any]) -> list[Clip]:
+        """Return the samples of each row, as float32 at the rate of the model."""
+        return [self._clip(row) for row in rows]
+
+    def features(self, clips: Sequence[Clip]) -> Inputs:
+        """Extract features of all clips together."""
+        samples = [clip.samples for clip in clips]
+        sizes = [one.shape[-1] for one in samples]
+        if self.even and len(set(sizes)) > 1:  # the head of a file was wrong
+            raise UnevenBatchError.grouped(sizes)
         has_window = hasattr(self._extractor, "nb_max_frames") and self._n_positions
         asked: dict[str, Any] = {"return_attention_mask": True} if has_window else {}
-        asked |= {"sampling_rate": self._rate, "return_tensors": "pt"}
-        made = dict(self._extractor(clips, **asked))
+        asked |= {"sampling_rate": self.rate, "return_tensors": "pt"}
+        made = dict(self._extractor(samples, **asked))
         mask = made.pop("attention_mask", None) if has_window else None
         if mask is not None:  # of frames; each position is made of several
             mask = mask[:, :: mask.shape[1] // self._n_positions]
@@ -163,72 +193,118 @@ class SoundRows:
         """Return whether an array is a waveform, and no features."""
         return len(shape) == 1
 
+    def takes_mapping(self, row: Mapping[Any, Any]) -> bool:
+        """Return whether a mapping is sound, and no keyword arguments of a model."""
+        return any(keys <= row.keys() for keys in (_IN_MEMORY, _IN_FILE))
+
     def example(self) -> NDArray[np.float32]:
         """Return a row, for the width of a result without rows."""
-        return np.zeros(self._rate, np.float32)
+        return np.zeros(self.rate, np.float32)
 
     def lengths(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
-        """Count values, for clips that must not be padded."""
-        counts = map(self._n_values, rows)
-        return np.fromiter(counts, np.int64) if self.even else None
+        """Count samples at the rate of the model, for clips that must not be padded."""
+        return self.n_samples(rows) if self.even else None
 
-    def _n_values(self, row: Any) -> int:
+    def n_samples(self, rows: Sequence[Any]) -> NDArray[np.int64]:
+        """Count the samples of each row at the rate of the model, from heads of files.
+
+        A row that cannot be read has none: `clips` will say why.
+        """
+        return np.fromiter(map(self._n_samples, rows), np.int64)
+
+    def _n_samples(self, row: Any) -> int:
         try:
-            return len(self._read(row, lazily=True)[0])
-        except Exception:  # noqa: BLE001 - `__call__` will say of which row
+            if (file := _file_of(row)) is not None:
+                head = read_head(file.source)
+                return n_resampled(head.n_values, head.rate, self.rate)
+            values, rate = self._in_memory(row)
+            return n_resampled(channels_first(values).shape[1], rate, self.rate)
+        except Exception:  # noqa: BLE001 - `clips` will say of which row
             return 0
 
-    def _clip(self, row: Any) -> NDArray[Any]:
-        array, rate = self._read(row)
-        if rate is not None and rate != self._rate:
-            msg = (
-                f"sound must have the sampling rate of the model, {self._rate} Hz, got "
-                f"{rate} Hz: resample it first (scipy.signal.resample_poly)."
-            )
-            raise ValueError(msg)
-        if array.ndim != 1 or array.dtype.kind not in "fiu" or not len(array):
-            msg = (
-                "sound must be an array (n_values,) of numbers, got "
-                f"{array.dtype} of shape {array.shape}."
-            )
-            raise ValueError(msg)
-        if not np.isfinite(array).all():
-            msg = "sound must be finite, got NaN or infinity."
-            raise ValueError(msg)
-        return array
+    def _clip(self, row: Any) -> Clip:
+        if (file := _file_of(row)) is None:
+            values, rate = self._in_memory(row)
+            return self._at_own_rate(channels_first(values), rate)
+        try:
+            return self._at_own_rate(*read_sound(file.source))
+        except (ImportError, ValueError) as error:
+            kind = ImportError if isinstance(error, ImportError) else ValueError
+            msg = f"the file {file.name!r} cannot be used: {error}"
+            raise kind(msg) from error
 
-    def _read(
-        self, row: Any, *, lazily: bool = False
-    ) -> tuple[NDArray[Any], int | None]:
-        """Return the values of a clip, and its rate where that is known."""
-        if isinstance(row, (str, os.PathLike)):
-            return _read_wav(Path(row), lazily=lazily)
+    def _at_own_rate(self, channels: NDArray[Any], rate: int) -> Clip:
+        own = {"new_rate": self.rate, "n_channels": self._n_channels}
+        return Clip(to_samples(channels, rate, **own), rate)
+
+    def _in_memory(self, row: Any) -> tuple[NDArray[Any], int]:
+        """Return the values of a row that is no file, and their rate."""
         if isinstance(row, Mapping):
-            if not {"array", "sampling_rate"} <= set(row):
+            if not row.keys() >= _IN_MEMORY:
                 msg = (
                     "sound, where it is a mapping, must have 'array' and "
-                    f"'sampling_rate', got {sorted(map(str, row))}."
+                    f"'sampling_rate', got {sorted(map(str, row))}; or, as a file, "
+                    "'bytes' and 'path'."
                 )
                 raise ValueError(msg)
-            return np.asarray(row["array"]), int(row["sampling_rate"])
-        if isinstance(row, torch.Tensor):
-            return row.detach().cpu().numpy(), None
-        return np.asarray(row), None
+            return as_values(row["array"]), check_rate(row["sampling_rate"])
+        if not (hasattr(row, "__array__") or isinstance(row, (list, tuple))):
+            msg = (
+                "sound must be an array, a mapping with 'array' and 'sampling_rate', "
+                "a path, or a mapping with 'bytes' and 'path', got "
+                f"{type(row).__name__}."
+            )
+            raise TypeError(msg)
+        values = as_values(row)
+        if values.ndim != 1:
+            msg = (
+                "sound must be an array (n_values,) of numbers, got "
+                f"{values.dtype} of shape {values.shape}. Give several channels as a "
+                "mapping with 'array' and 'sampling_rate'."
+            )
+            raise ValueError(msg)
+        return values, self.rate
 
 
-def _read_wav(path: Path, *, lazily: bool) -> tuple[NDArray[Any], int]:
-    """Read a WAV file as floats from -1 to 1, channels averaged; or only map it."""
-    from scipy.io import wavfile  # slow: it brings MATLAB's formats and others
+_IN_MEMORY, _IN_FILE = {"array", "sampling_rate"}, {"bytes", "path"}
+_MOST_CHANNELS = 8  # of what an extractor calls its features: bands are more
 
+
+def _n_channels(extractor: Any) -> int:
+    """Return how many channels a feature extractor takes, as that of EnCodec two."""
+    n_features = getattr(extractor, "feature_size", None) or 1
+    if not 1 < n_features <= _MOST_CHANNELS:
+        return 1
+    one = np.zeros(int(extractor.sampling_rate), np.float32)
     try:
-        rate, array = wavfile.read(path, mmap=lazily)
-    except ValueError as error:
-        msg = f"a path must name a WAV file, got {path.name!r}: {error}"
-        raise ValueError(msg) from error
-    if lazily:
-        return array, int(rate)
-    if array.dtype.kind == "u":  # 8 bits, around 128
-        array = (array.astype(np.float32) - 128) / 128
-    elif array.dtype.kind == "i":
-        array = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
-    return (array if array.ndim == 1 else array.mean(axis=1)), int(rate)
+        extractor([one], sampling_rate=extractor.sampling_rate)
+    except ValueError:
+        return int(n_features)
+    return 1
+
+
+class _File(NamedTuple):
+    """A file, or what is in one, and its name."""
+
+    source: Source
+    name: str
+
+
+def _file_of(row: Any) -> _File | None:
+    """Return the file that a row is; None of another row."""
+    if isinstance(row, (str, os.PathLike)):
+        return _File(Path(row), os.fspath(row))
+    if not isinstance(row, Mapping) or not row.keys() >= _IN_FILE:
+        return None
+    if row.keys() >= _IN_MEMORY:  # decoded already
+        return None
+    content, path = row["bytes"], row["path"]
+    if content is None and isinstance(path, (str, os.PathLike)):
+        return _File(Path(path), os.fspath(path))
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        msg = (
+            "sound with 'bytes' and 'path' must have the bytes or the path of a file, "
+            f"got {type(content).__name__} and {type(path).__name__}."
+        )
+        raise TypeError(msg)
+    return _File(bytes(content), str(path or "bytes"))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge import BadRowWarning, TorchFeatureExtractor, models
-from sklearn_torch_bridge._rows._images_and_sound import MEDIA, is_foreign
+from sklearn_torch_bridge._rows._images_and_sound import MEDIA, as_file, is_foreign
 from tests.rows import given_rows
 
 
@@ -66,6 +66,16 @@ def test_pictures_for_a_model_that_brings_nothing_are_refused():
 )
 def test_what_no_array_holds_is_foreign(value, foreign):
     assert is_foreign(value) is foreign
+
+
+def test_a_mapping_that_only_names_a_file_is_that_file(model, tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    rows = [{"bytes": None, "path": str(tmp_path / name)} for name in ("a", "none")]
+    np.testing.assert_array_equal(TorchFeatureExtractor(model).transform(rows[:1]), 5)
+    with pytest.raises(ValueError, match="row 1 of `X` names a file that is not there"):
+        TorchFeatureExtractor(model).transform(rows)
+    for row in ({"bytes": b"1", "path": "a"}, {"bytes": None, "path": None}, "a"):
+        assert as_file(row) is row
 
 
 def test_numbers_before_pictures_are_no_picture(model):
