@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 from sklearn_torch_bridge._row_numbers import as_indices, describe_rows
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._types import Indices, Inputs, Rows, Windows
-from sklearn_torch_bridge.models import AcceptedInputs, LoadedModel
+from sklearn_torch_bridge.models import AcceptedInputs, LoadedModel, Maximum
 
 __all__ = [
     "CheckedRows",
@@ -51,6 +51,12 @@ class Feed(ABC):
     lengths_are_exact: bool = False
     """Whether rows whose `lengths` are equal are not padded."""
 
+    full_lengths: NDArray[np.int64] | None = None
+    """How long each row is before it is cut; None where nothing is cut."""
+
+    maximum: Maximum | None = None
+    """How long a row may be; None where nobody knows."""
+
     @property
     def padded_by(self) -> Any:
         """What may pad rows that share a batch; None where nothing does."""
@@ -82,6 +88,9 @@ class SubsetFeed(Feed):
         self.row_size, self.even = feed.row_size, feed.even
         self.lengths = None if feed.lengths is None else feed.lengths[which]
         self.groups = None if feed.groups is None else feed.groups[which]
+        full, self.maximum = feed.full_lengths, feed.maximum
+        self.full_lengths = None if full is None else full[which]
+        self.lengths_are_exact = feed.lengths_are_exact
         self._feed = feed
         self._which = which
 
