@@ -92,11 +92,15 @@ class UnevenBatchError(Exception):
 
 @dataclass(slots=True)
 class Inputs:
-    """What one call of a model takes, and which of its tokens are real."""
+    """What one call of a model takes, and which of its tokens are real.
+
+    The first `n_prompt` of the real tokens of each row enter no pooling.
+    """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     mask: torch.Tensor | None = None
+    n_prompt: int = 0
 
 
 # Its parameters are the fields, which numpydoc cannot read off the source.

@@ -99,7 +99,7 @@ def _forget(module: object) -> None:
 def repeat_single_row(inputs: Inputs) -> Inputs:
     """Repeat the only row of a batch: code for any number of rows begins at two."""
     args, kwargs, mask = repeat_rows((inputs.args, inputs.kwargs, inputs.mask), 2)
-    return Inputs(args, kwargs, mask)
+    return Inputs(args, kwargs, mask, inputs.n_prompt)
 
 
 class _CompiledModel:

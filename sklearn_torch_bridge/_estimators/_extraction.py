@@ -29,6 +29,7 @@ from sklearn_torch_bridge._rows import (
     Feed,
     FeedError,
     check_rows,
+    check_takes_prompt,
     made_up_rows,
     make_feed,
 )
@@ -84,7 +85,9 @@ def no_rows(learnt: NDArray[Any]) -> NDArray[Any]:
 def plan_extraction(extractor: Any, X: Any, *, reset: bool) -> "Extraction":
     """Check the options of an extractor, and `X`; with `reset` it learns names."""
     plan = Plan(request_of(extractor))
-    return Extraction(plan, check_rows(extractor, X, reset=reset))
+    rows = check_rows(extractor, X, reset=reset)
+    check_takes_prompt(rows, plan.request.preprocess, plan.request.prompt)
+    return Extraction(plan, rows)
 
 
 class Extraction:
@@ -144,6 +147,7 @@ class Extraction:
         self._check_one_shape(like)
         self.plan.drops_received()  # before rows of the file are believed
         with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
+            sink.first_columns = self.plan.first_columns
             if not sink.is_finished():
                 done = sink.finished_rows()
                 proven = like is not None or bool(done.any())
@@ -237,9 +241,12 @@ class Extraction:
         """Return what takes the results of all rows, in memory."""
         n_samples, dtype = rows.n_samples, self.plan.request.dtype
         if self.plan.request.pool is not None:
-            return ArraySink(n_samples, dtype)
-        tokens, differs = rows.has_tokens, rows.differs_in_shape
-        return EntriesSink(n_samples, dtype, tokens=tokens, all_rows=differs)
+            sink = ArraySink(n_samples, dtype)
+        else:
+            tokens, differs = rows.has_tokens, rows.differs_in_shape
+            sink = EntriesSink(n_samples, dtype, tokens=tokens, all_rows=differs)
+        sink.first_columns = self.plan.first_columns
+        return sink
 
     def _check_one_shape(self, like: NDArray[Any] | None) -> None:
         """Refuse a file for rows of any length; a row is run if none was seen."""
@@ -335,7 +342,8 @@ class Extraction:
         """Return what a file is of: the rows of `X` in their order, and settings."""
         rows, settings = self._rows, self.plan.fingerprints[1]
         contents = self._contents().of_all(rows.values)
-        return digest((contents, rows.origin, *settings))
+        width = self.plan.request.truncate_dim
+        return digest((contents, rows.origin, width, *settings))
 
     def _look_up(
         self,

@@ -78,14 +78,18 @@ class Request:
         """Return 32 bytes for what the model computes."""
         return fingerprint_model(self.model, cache_key=self.cache_key)
 
-    def fingerprint(self, model: bytes, reading: Reading) -> bytes:
-        """Return 32 bytes for all that decides what a row becomes under a reading."""
+    def fingerprint(self, model: bytes, reading: Reading, prompt: Any) -> bytes:
+        """Return 32 bytes for all that decides what a row becomes under a reading.
+
+        `prompt` is what counts of the prompt.
+        """
         return settings_fingerprint(
             model,
             layer=reading.layer or None,
             output=reading.output,
             pooling=reading.pool,
             preprocess=self.preprocess,
+            prompt=prompt,
             precision=self.run.precision,
             compile=self.run.compile,
             device_type=self.device.type,

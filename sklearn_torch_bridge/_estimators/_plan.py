@@ -11,8 +11,15 @@ from typing import Any
 from sklearn_torch_bridge._estimators._extractor_options import Request
 from sklearn_torch_bridge._known import Steadiness, is_received
 from sklearn_torch_bridge._replica import Reading, check_layers, literal_names
+from sklearn_torch_bridge._results import FirstColumns
 from sklearn_torch_bridge._rows import Receiver
-from sklearn_torch_bridge.models import LoadedModel, load_model
+from sklearn_torch_bridge.models import (
+    LoadedModel,
+    Told,
+    load_model,
+    text_of_prompt,
+    told_of,
+)
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["Plan"]
@@ -44,6 +51,32 @@ class Plan:
             max_length=request.max_length,
             windows=request.windows,
         )
+
+    @cached_property
+    def _told(self) -> Told | None:
+        """What is told of the model without loading it."""
+        return told_of(self.request.model)
+
+    @cached_property
+    def first_columns(self) -> FirstColumns | None:
+        """What keeps the first columns of vectors that go into the result."""
+        request = self.request
+        if request.truncate_dim is None:
+            return None
+        told = self._told or self.loaded.told
+        own, pool = not self.layers, request.pool
+        is_ours = pool is None or pool in POOLINGS.values()
+        is_vector = is_ours and pool is not POOLINGS["flatten"]
+        normalizes = own and is_vector
+        if normalizes:
+            normalizes = told.has_length_1(request.output, is_pooled=pool is not None)
+        return FirstColumns(request.truncate_dim, normalizes, self.layers)
+
+    @cached_property
+    def _prompt_in_keys(self) -> Any:
+        """What counts of the prompt: its text, where no model is loaded for that."""
+        prompt, told = self.request.prompt, self._told
+        return (prompt,) if told is None else text_of_prompt(prompt, told)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -87,8 +120,10 @@ class Plan:
         self._is_received = is_received(self.request.model)
         _ = self.steadiness  # looks before the fingerprints are made
         model = self.request.model_fingerprint()
+        prompt = self._prompt_in_keys
         return model, [
-            self.request.fingerprint(model, reading) for reading in self.readings
+            self.request.fingerprint(model, reading, prompt)
+            for reading in self.readings
         ]
 
     @cached_property
@@ -133,6 +168,8 @@ class Plan:
         request = self.request
         assert request.store is not None  # noqa: S101 - asked of plans with a cache
         neutral = replace(request, layer=None, output=None, pool=None)
-        rest = neutral.fingerprint(self.fingerprints[0], Reading())
+        rest = neutral.fingerprint(
+            self.fingerprints[0], Reading(), self._prompt_in_keys
+        )
         run = request.run
         return (rest, str(request.store.path), run.devices, run.on_error)

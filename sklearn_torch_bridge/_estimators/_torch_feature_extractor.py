@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -510,7 +511,13 @@ class TorchFeatureExtractor(BridgeTransformer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = state.pop(_FINGERPRINT, None)
-        super().__setstate__(restore_values(state))
+        # A pickle of before a parameter was there has none of it.
+        given = signature(type(self)).parameters.values()
+        before = {
+            one.name: one.default for one in given if one.default is not one.empty
+        }
+        state = {**before, **restore_values(state)}
+        super().__setstate__(state)
         self._note_settings()
         if known is not None:
             remember_fingerprint(self.model, known)

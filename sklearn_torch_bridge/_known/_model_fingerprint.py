@@ -92,7 +92,8 @@ def _of_loaded(model: Any, cache_key: str | None) -> bytes:
     _RECEIVED.of(model).pop(model, None)
     if not isinstance(model, str):
         return module
-    names = ("preprocess", "media", "output", "pooling", "layer_pooling")
+    names = ["preprocess", "media", "output", "pooling", "layer_pooling"]
+    names += ["prompts", "default_prompt"]
     brought = [getattr(loaded, name) for name in names]
     settings = digest(brought, name="`model`", lenient=cache_key is not None)
     return digest((module, settings))

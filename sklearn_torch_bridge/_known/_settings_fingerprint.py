@@ -24,6 +24,7 @@ def settings_fingerprint(
     output: Selector = None,
     pooling: str | Pool | None = "auto",
     preprocess: Preprocess | Any = None,
+    prompt: Any = "",
     precision: str | None = None,
     compile: Any = False,  # noqa: A002 - the name of the parameter of the extractor
     device_type: str = "cpu",
@@ -44,6 +45,7 @@ def settings_fingerprint(
         "output": output,
         "pooling": _pooling_by_name(pooling),
         "preprocess": preprocess,
+        "prompt": prompt,
         "precision": precision,
         "compile": compile,
         "device": device_type,

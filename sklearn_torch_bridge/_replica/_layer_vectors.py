@@ -112,11 +112,15 @@ class Reader:
         self._rows_are_first = False  # as was found of vectors
         self.begin(None, 0)
 
-    def begin(self, mask: torch.Tensor | None, n_rows: int) -> None:
-        """Begin a batch, and drop what is left of another."""
+    def begin(self, mask: torch.Tensor | None, n_rows: int, n_prompt: int = 0) -> None:
+        """Begin a batch, and drop what is left of another.
+
+        Poolings leave out the first `n_prompt` tokens that `mask` keeps in a row.
+        """
         self._found: dict[int, Piece] = {}
         self.waiting: dict[int, _Waiting] = {}
         self._mask = mask
+        self._mask_of_pools = mask if mask is None else _without_first(mask, n_prompt)
         self._n_rows = n_rows
 
     def read(self, layer: str, value: Any) -> None:
@@ -143,7 +147,8 @@ class Reader:
 
     def take(self, n_rows: int) -> list[Piece]:
         """Return the vectors of the first rows, in the order of the readings."""
-        found, self._found, self._mask = self._found, {}, None
+        found, self._found = self._found, {}
+        self._mask = self._mask_of_pools = None
         pieces = [*map(found.__getitem__, self._indices)]
         is_whole = self._n_rows == n_rows
         return pieces if is_whole else [piece[:n_rows] for piece in pieces]
@@ -305,7 +310,8 @@ class Reader:
         turned = _rows_first(hidden, rows)
         if channels != 1:
             turned = turned.movedim(channels, 1)
-        piece = self._piece(reading, turned, self._mask)
+        mask = self._mask if reading.pool is None else self._mask_of_pools
+        piece = self._piece(reading, turned, mask)
         if isinstance(piece, Tokens):
             values = self._lasting(piece.values, hidden)
             self._found[index] = Tokens(values, piece.lengths)
@@ -363,6 +369,19 @@ def _carried(error: Exception, layer: str) -> ReadError:
 
 def _rows_first(hidden: torch.Tensor, axis: int) -> torch.Tensor:
     return hidden if axis in (0, _AS_IT_IS) else hidden.movedim(axis, 0)
+
+
+def _without_first(mask: torch.Tensor, n_tokens: int) -> torch.Tensor:
+    """Return a mask without the first tokens that it keeps, whichever side is padded.
+
+    >>> _without_first(torch.tensor([[0, 1, 1], [1, 1, 1]]), 1)
+    tensor([[False, False,  True],
+            [False,  True,  True]])
+    """
+    if not n_tokens:
+        return mask
+    keep = mask.to(torch.bool)
+    return keep & (keep.cumsum(1) > n_tokens)
 
 
 def _place(reading: Reading, hidden: torch.Tensor) -> object:

@@ -14,6 +14,7 @@ from sklearn_torch_bridge._convert import (
     write_rows,
 )
 from sklearn_torch_bridge._free_memory import check_fits
+from sklearn_torch_bridge._results._first_columns import FirstColumns
 from sklearn_torch_bridge._row_numbers import count_rows, describe_rows
 from sklearn_torch_bridge._tensor_bytes import lacks_memory
 from sklearn_torch_bridge._types import Indices, Piece, Rows, Tokens
@@ -26,10 +27,12 @@ class ArraySink:
 
     `expect` sets for each row of the array the row of the feed that it shows (-1:
     none); before, and with None, they are the same. `keeps_shape` returns whether no
-    row of the feed is padded to those beside it without a mask.
+    row of the feed is padded to those beside it without a mask. Of what is written and
+    placed only the `first_columns` are kept, if that is set.
     """
 
     keeps_shape: Callable[[], bool] = bool
+    first_columns: FirstColumns | None = None
 
     def __init__(self, n_samples: int, dtype: np.dtype[Any] | None) -> None:
         self._n_samples = n_samples
@@ -65,6 +68,12 @@ class ArraySink:
 
     def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Put the pieces of a batch, one a layer, side by side into their rows."""
+        return self._write_pieces(rows, self._narrow(pieces))
+
+    def _narrow(self, pieces: Sequence[Any]) -> Sequence[Any]:
+        return pieces if self.first_columns is None else self.first_columns(pieces)
+
+    def _write_pieces(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         if self._view is not None and _write_alike(self._view, rows, pieces[0]):
             return len(pieces[0])
         return self._write([_tensor_of(piece) for piece in pieces], rows)
@@ -97,6 +106,9 @@ class ArraySink:
 
     def place(self, rows: Indices, pieces: Sequence[Any]) -> None:
         """Put pieces that are arrays already where `write` would."""
+        self._place_pieces(rows, self._narrow(pieces))
+
+    def _place_pieces(self, rows: Indices, pieces: Sequence[Any]) -> None:
         pieces = [_array_of(piece) for piece in pieces]
         if self.array is None:
             dtype = np.result_type(*(piece.dtype for piece in pieces))

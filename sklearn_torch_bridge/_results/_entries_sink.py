@@ -51,8 +51,7 @@ class EntriesSink(ArraySink):
             return self._begin_entries(np.empty(shapes[0], self._dtype or dtype))
         return super().allocate(shapes, dtype)
 
-    def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
-        """Put the pieces of a batch, one a layer, side by side into their rows."""
+    def _write_pieces(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         own = any(isinstance(piece, Tokens) for piece in pieces)
         if not self._tokens:
             pieces = [even_rows(piece) for piece in pieces]
@@ -60,18 +59,17 @@ class EntriesSink(ArraySink):
             entries = [entries_of(piece, self._dtype) for piece in pieces]
             self._put(rows, entries)
             return count_rows(rows)
-        n_rows = super().write(rows, pieces)
+        n_rows = super()._write_pieces(rows, pieces)
         self._done[self.caller_rows(rows)] = True
         return n_rows
 
-    def place(self, rows: Any, pieces: Sequence[Any]) -> None:
-        """Put pieces that are arrays already, or lists of them, where `write` would."""
+    def _place_pieces(self, rows: Any, pieces: Sequence[Any]) -> None:
         if not self._tokens:
             pieces = [even_rows(piece) for piece in pieces]
         if self._takes_entries(pieces, own=True):
             self._put(rows, pieces)
         else:
-            super().place(rows, pieces)
+            super()._place_pieces(rows, pieces)
 
     def fill(self, places: Rows, value: Any) -> None:
         """Set rows of the caller's `X`; one of entries to a single token."""

@@ -5,7 +5,12 @@ Hides which kinds of rows there are: each is one file, and `_kinds.py` has their
 
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, FeedError, Receiver
 from sklearn_torch_bridge._rows._entry_faults import is_missing
-from sklearn_torch_bridge._rows._kinds import check_rows, made_up_rows, make_feed
+from sklearn_torch_bridge._rows._kinds import (
+    check_rows,
+    check_takes_prompt,
+    made_up_rows,
+    make_feed,
+)
 
 __all__ = [
     "CheckedRows",
@@ -13,6 +18,7 @@ __all__ = [
     "FeedError",
     "Receiver",
     "check_rows",
+    "check_takes_prompt",
     "is_missing",
     "made_up_rows",
     "make_feed",

@@ -17,7 +17,12 @@ from scipy.sparse import issparse
 from sklearn_torch_bridge._row_numbers import as_indices, describe_rows
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._types import Indices, Inputs, Rows, Windows
-from sklearn_torch_bridge.models import AcceptedInputs, LoadedModel, Maximum
+from sklearn_torch_bridge.models import (
+    AcceptedInputs,
+    LoadedModel,
+    Maximum,
+    text_of_prompt,
+)
 
 __all__ = [
     "CheckedRows",
@@ -167,6 +172,11 @@ class Receiver:
     def accepts(self) -> AcceptedInputs:
         """What the model takes, asked once."""
         return AcceptedInputs(self.loaded.module)
+
+    @cached_property
+    def prompt_text(self) -> str:
+        """What is put before each text: the prompt that a name stands for, or none."""
+        return text_of_prompt(self.prompt, self.loaded.told)
 
 
 class Kind(ABC):

@@ -32,8 +32,16 @@ from sklearn_torch_bridge._rows._tensors import TENSOR
 from sklearn_torch_bridge._rows._texts import TEXTS
 from sklearn_torch_bridge._tokenizers import is_tokenizer
 from sklearn_torch_bridge._types import Indices
+from sklearn_torch_bridge.models import text_part
 
-__all__ = ["KINDS", "check_rows", "kind_of", "made_up_rows", "make_feed"]
+__all__ = [
+    "KINDS",
+    "check_rows",
+    "check_takes_prompt",
+    "kind_of",
+    "made_up_rows",
+    "make_feed",
+]
 
 # In the order in which they are tried: str may name FILES before they are TEXTS; the
 # caller's `preprocess` takes rows before MEDIA, and media are arrays of any shapes.
@@ -92,6 +100,25 @@ def _checked(given: Given) -> CheckedRows:
         msg = f"`X` must hold str for a tokenizer, got {name} of others."
         raise TypeError(msg)
     return kind.check(given)
+
+
+def check_takes_prompt(checked: CheckedRows, preprocess: Any, prompt: Any) -> None:
+    """Refuse a prompt for rows that are no texts, or that the caller prepares."""
+    if not prompt or checked.kind is EMPTY:
+        return
+    own = text_part(preprocess)
+    if checked.kind is not TEXTS:
+        msg = (
+            "`prompt` must be None for rows that are no texts, for it is put before "
+            f"texts, got {prompt!r} and {checked.kind.name}."
+        )
+        raise ValueError(msg)
+    if own is not None and not is_tokenizer(own):
+        msg = (
+            "`prompt` must be None with a `preprocess` of your own that takes texts, "
+            f"got {prompt!r}. Put it before each text there, or give a tokenizer."
+        )
+        raise ValueError(msg)
 
 
 def _rows_of_lists(given: Given) -> Given | None:

@@ -82,12 +82,19 @@ class _Texts(Kind):
             fixed = fixed_length(loaded.module, receiver.preprocess, preprocess)
             forgiving = receiver.forgiving
             return TokenFeed(
-                values, preprocess, receiver.accepts, fixed, forgiving=forgiving
+                values,
+                preprocess,
+                receiver.accepts,
+                fixed,
+                forgiving=forgiving,
+                prompt=receiver.prompt_text,
             )
         if own is None and loaded.lengths is not None:
-            lengths = _counted(loaded.lengths, values)
+            lengths = _counted(loaded.lengths, _prompted(values, receiver.prompt_text))
         else:
             lengths = _n_characters(values)
+        if own is None:
+            preprocess = _with_prompt(preprocess, receiver.prompt_text)
         return RowFeed(
             values,
             preprocess,
@@ -100,6 +107,24 @@ class _Texts(Kind):
 
 
 TEXTS = _Texts()
+
+
+def _prompted(texts: Sequence[str], prompt: str) -> Sequence[str]:
+    """Put a prompt before each text.
+
+    >>> _prompted(["a", "b"], "query: ")
+    ['query: a', 'query: b']
+    """
+    return [prompt + text for text in texts] if prompt else texts
+
+
+def _with_prompt(preprocess: Any, prompt: str) -> Any:
+    """Return what a model brings for its texts, for those after a prompt."""
+    if hasattr(preprocess, "with_prompt"):  # it may not pool the prompt's tokens
+        return preprocess.with_prompt(prompt)
+    return (
+        (lambda texts: preprocess(_prompted(texts, prompt))) if prompt else preprocess
+    )
 
 
 def _n_characters(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -167,9 +192,10 @@ class TokenFeed(Feed):
         fixed: FixedLength | None = None,
         *,
         forgiving: bool = False,
+        prompt: str = "",
     ) -> None:
         most = fixed.n_tokens if fixed and fixed.truncates else None
-        self._ids, lengths, self._refused = _encode(texts, tokenizer, most)
+        self._ids, lengths, self._refused = _encode(texts, tokenizer, most, prompt)
         self._n_tokens = lengths
         self._shortest = fixed.n_tokens if fixed else 0
         self.lengths = np.maximum(lengths, self._shortest)
@@ -225,12 +251,12 @@ class TokenFeed(Feed):
 
 
 def _encode(
-    texts: Sequence[str], tokenizer: Any, most: int | None
+    texts: Sequence[str], tokenizer: Any, most: int | None, prompt: str = ""
 ) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], dict[int, Exception]]:
     """Return for each key the ids of all texts in one run, and their lengths.
 
-    Texts are cut at `most` tokens, or else at the maximum of the tokenizer. Those that
-    it fails on have none; the last are the reasons, by row.
+    With the prompt before them they are cut at `most` tokens, or else at the maximum of
+    the tokenizer. Those that it fails on have none; the last are the reasons, by row.
     """
     asked: dict[str, Any] = {"truncation": tokenizer.model_max_length < NO_MAXIMUM}
     if most is not None:
@@ -241,7 +267,7 @@ def _encode(
     encode = partial(tokenizer, **asked)
     with lock_of(tokenizer):
         for start in range(0, len(texts), _AT_ONCE):
-            part = list(texts[start : start + _AT_ONCE])
+            part = list(_prompted(texts[start : start + _AT_ONCE], prompt))
             encoded, failing = without_refused(encode, part)
             refused |= {start + place: why for place, why in failing.items()}
             counts = [len(ids) for ids in encoded["input_ids"]]

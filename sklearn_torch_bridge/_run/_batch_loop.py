@@ -33,7 +33,7 @@ from sklearn_torch_bridge._replica import (
     replica,
     taps,
 )
-from sklearn_torch_bridge._results import Sink
+from sklearn_torch_bridge._results import Sink, WidthError
 from sklearn_torch_bridge._row_numbers import count_rows, describe_rows, single_rows
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._autocast import autocast_for
@@ -273,7 +273,7 @@ class _Run:
         with self.lock:
             try:
                 n_done = self.sink.write(rows, pieces)
-            except CacheError:
+            except (CacheError, WidthError):
                 raise
             except (TypeError, ValueError) as error:
                 which = describe_rows(self.sink.caller_rows(rows))
@@ -396,9 +396,9 @@ class _OnDevice:
         inputs = on_device(inputs, self.lent.place)
         if n_rows == 1 and self.whole.options.compile:
             inputs = repeat_single_row(inputs)
-            reader.begin(inputs.mask, 2)
+            reader.begin(inputs.mask, 2, inputs.n_prompt)
         else:
-            reader.begin(inputs.mask, n_rows)
+            reader.begin(inputs.mask, n_rows, inputs.n_prompt)
         self._forward(inputs, rows)
         return reader.take(n_rows)
 

@@ -20,7 +20,7 @@ def on_device(inputs: Inputs, device: torch.device) -> Inputs:
                 return inputs
             return Inputs((to_device(only, device),))
     args, kwargs = _move(inputs.args, device), _move(inputs.kwargs, device)
-    return Inputs(args, kwargs, _move(inputs.mask, device))
+    return Inputs(args, kwargs, _move(inputs.mask, device), inputs.n_prompt)
 
 
 def _move(value: Any, device: torch.device) -> Any:

@@ -136,7 +136,7 @@ class PaddingTrial:
 
             def results(inputs: Inputs, n_rows: int) -> list[Sequence[torch.Tensor]]:
                 inputs = on_device(inputs, lent.place)
-                reader.begin(inputs.mask, n_rows)
+                reader.begin(inputs.mask, n_rows, inputs.n_prompt)
                 lent.forwards.run(call, inputs, n_rows)
                 if reader.waiting:
                     look.at(rows[:n_rows])

@@ -19,11 +19,12 @@ from sklearn_torch_bridge.models._load_model import (
     may_bring_preprocess as may_bring_preprocess,
 )
 from sklearn_torch_bridge.models._load_model import opens_files as opens_files
+from sklearn_torch_bridge.models._load_model import told_of as told_of
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
-from sklearn_torch_bridge.models._media import SoundRows as SoundRows
 from sklearn_torch_bridge.models._longest_row import Maximum as Maximum
 from sklearn_torch_bridge.models._longest_row import check_length as check_length
 from sklearn_torch_bridge.models._longest_row import longest_text as longest_text
+from sklearn_torch_bridge.models._media import SoundRows as SoundRows
 from sklearn_torch_bridge.models._padding_masks import MASKS as MASKS
 from sklearn_torch_bridge.models._padding_masks import read_mask as read_mask
 from sklearn_torch_bridge.models._processors import (
@@ -31,6 +32,8 @@ from sklearn_torch_bridge.models._processors import (
 )
 from sklearn_torch_bridge.models._processors import media_of as media_of
 from sklearn_torch_bridge.models._processors import text_part as text_part
+from sklearn_torch_bridge.models._prompts import Told as Told
+from sklearn_torch_bridge.models._prompts import text_of_prompt as text_of_prompt
 from sklearn_torch_bridge.models._registry import register
 from sklearn_torch_bridge.models._sentence_transformers import (
     check_no_pairs as check_no_pairs,

@@ -24,6 +24,7 @@ from sklearn_torch_bridge.models._file_state import FileState
 from sklearn_torch_bridge.models._kept_models import KeptModels
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._not_a_model import holds_a_module, not_a_model
+from sklearn_torch_bridge.models._prompts import Told
 from sklearn_torch_bridge.models._registry import find_library, loader_of
 from sklearn_torch_bridge.models._sentence_transformers import (
     is_sentence_transformer,
@@ -32,7 +33,14 @@ from sklearn_torch_bridge.models._sentence_transformers import (
 )
 from sklearn_torch_bridge.models._skorch import is_net, module_of_net
 
-__all__ = ["files_of", "is_loaded", "load_model", "may_bring_preprocess", "opens_files"]
+__all__ = [
+    "files_of",
+    "is_loaded",
+    "load_model",
+    "may_bring_preprocess",
+    "opens_files",
+    "told_of",
+]
 
 _LOCK = threading.RLock()
 _BY_STRING = KeptModels()
@@ -107,6 +115,25 @@ def files_of(model: str) -> tuple[str, list[str], Sequence[Path]] | None:
     if library.takes_paths(name):
         packages.append("torchvision")  # with it, transformers resizes otherwise
     return model.partition(":")[0], packages, files
+
+
+def told_of(model: Any) -> Told | None:
+    """Return what is told of a model without loading it; None if it must be loaded.
+
+    It is the same whether the model happens to be loaded or not.
+    """
+    if isinstance(model, str):
+        library, name = find_library(model)
+        if library.told is None:
+            return None
+        try:
+            return library.told(name)
+        except FileNotFoundError:  # the model is not on this machine yet
+            load_model(model)
+            return library.told(name)
+    given = _given(model)
+    is_there = isinstance(given, nn.Module) or is_module_call(given) or is_net(given)
+    return load_model(given).told if is_there else None
 
 
 def may_bring_preprocess(model: Any) -> bool:

@@ -1,6 +1,6 @@
 """A module with what belongs to it: its preprocessing, its pooling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._types import Pool, Selector
+from sklearn_torch_bridge.models._prompts import Told
 
 __all__ = ["LoadedModel"]
 
@@ -37,6 +38,16 @@ class LoadedModel:  # numpydoc ignore=PR02
     missing : tuple of str, default=()
         Names of weights that no file held, which the loader has set to NaN: a value
         that depends on one of them is an error.
+    prompts : mapping of str to str, default={}
+        Texts that may stand before each row, by the names that `prompt` has for them.
+        A `preprocess` with a method ``with_prompt`` is replaced by what that returns
+        for such a text; others are given the rows with the text before each.
+    default_prompt : str or None, default=None
+        The name of the prompt used for ``prompt=None``.
+    normalizes : bool, str or int, default=False
+        Whether `module` brings its vectors to length 1, or the field of its output that
+        has such vectors for each token. Where `truncate_dim` makes them narrower, they
+        are brought to length 1 again.
 
     Examples
     --------
@@ -54,8 +65,17 @@ class LoadedModel:  # numpydoc ignore=PR02
     layer_pooling: str | Pool = "auto"
     lengths: Callable[[Sequence[str]], NDArray[np.int64]] | None = None
     missing: tuple[str, ...] = field(default_factory=tuple)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    normalizes: bool | str | int = False
 
     @property
     def opens_files(self) -> bool:
         """Return whether str among the rows name files."""
         return self.media is not None and self.preprocess is None
+
+    @property
+    def told(self) -> Told:
+        """Return what some libraries tell of a model by its files alone."""
+        named = (self.prompts, self.default_prompt, self.output)
+        return Told(*named, self.normalizes)

@@ -9,7 +9,12 @@ from torch import nn
 
 from sklearn_torch_bridge.models._hugging_face import hf_files, hf_opens_files, load_hf
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
-from sklearn_torch_bridge.models._sentence_transformers import load_st, st_files
+from sklearn_torch_bridge.models._prompts import Told
+from sklearn_torch_bridge.models._sentence_transformers import (
+    load_st,
+    st_files,
+    st_told,
+)
 from sklearn_torch_bridge.models._timm import load_timm, timm_files
 from sklearn_torch_bridge.models._torch_files import (
     load_export,
@@ -24,6 +29,12 @@ Loader = Callable[[str], nn.Module | LoadedModel]
 Files = Callable[[str], Sequence[Path] | None]
 
 
+def _nothing(name: str) -> Told:
+    """Return what is told of a model that brings no prompts."""
+    del name
+    return Told()
+
+
 @dataclass(frozen=True)
 class Library:
     """How the models of a prefix are loaded, and what is known without loading."""
@@ -33,6 +44,7 @@ class Library:
     files: Files | None = None  # all files that a name stands for
     opens_files: bool | Callable[[str], bool] | None = None  # None: known once loaded
     name_format: str = "NAME_OR_PATH"  # for errors
+    told: Callable[[str], Told | None] | None = _nothing  # None: known once loaded
 
     def list_files(self, name: str) -> Sequence[Path] | None:
         """List the files of a model; None if they are not known."""
@@ -46,7 +58,9 @@ class Library:
 
 LIBRARIES = {
     "hf": Library(load_hf, "transformers", hf_files, hf_opens_files),
-    "st": Library(load_st, "sentence_transformers", st_files, opens_files=False),
+    "st": Library(
+        load_st, "sentence_transformers", st_files, opens_files=False, told=st_told
+    ),
     "timm": Library(load_timm, "timm", timm_files, opens_files=True),
     "torchvision": Library(load_torchvision, opens_files=True, name_format="NAME"),
     "torchscript": Library(load_torchscript, "torch", torch_files, False, "PATH"),
@@ -118,4 +132,5 @@ def register(
     if not (isinstance(given, str) and given.isidentifier()):
         msg = f"`prefix` must be an identifier, got {prefix!r}."
         raise ValueError(msg)
-    LIBRARIES[prefix] = Library(loader, package, files, name_format="NAME")
+    own = Library(loader, package, files, name_format="NAME", told=None)
+    LIBRARIES[prefix] = own

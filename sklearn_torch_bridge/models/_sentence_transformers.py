@@ -7,7 +7,7 @@ of `SentenceTransformer.encode`.
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -30,6 +30,7 @@ from sklearn_torch_bridge.models._hub_files import (
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._missing_weights import loading_report
+from sklearn_torch_bridge.models._prompts import Told, text_of_prompt
 
 __all__ = [
     "check_no_pairs",
@@ -37,6 +38,7 @@ __all__ = [
     "load_st",
     "model_of_encode",
     "st_files",
+    "st_told",
     "wrap_sentence_transformer",
 ]
 
@@ -45,6 +47,10 @@ _SCORES_PAIRS = (
     "A CrossEncoder scores pairs of texts instead: call its `predict`; or give it with "
     "its `preprocess`, for rows that are pairs, and an `output` or a `layer`."
 )
+_LIBRARY = "sentence_transformers."
+_VECTOR = "sentence_embedding"
+_PLAIN = "SentenceTransformer"
+_NO_PROMPTS = {"query": "", "document": ""}  # of every model, unless it has its own
 _TEXTS_AT_ONCE = 1_000
 _POOLINGS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 
@@ -76,8 +82,25 @@ def _kind_of(name: str) -> str:
     try:
         folder = find_folder(name, _SETTINGS, prefix="st")
     except FileNotFoundError:  # not on this machine yet, or of an older version
-        return "SentenceTransformer"
-    return str(read_json(folder / _SETTINGS).get("model_type", "SentenceTransformer"))
+        return _PLAIN
+    return str(read_json(folder / _SETTINGS).get("model_type", _PLAIN))
+
+
+def st_told(name: str) -> Told | None:
+    """Read off the files what a model tells, if they are all there is to it."""
+    folder = find_folder(name, "modules.json", "config.json", prefix="st")
+    settings, listed = read_json(folder / _SETTINGS), folder / "modules.json"
+    if settings.get("model_type", _PLAIN) != _PLAIN or not listed.is_file():
+        return None
+    own = {key: text or "" for key, text in settings.get("prompts", {}).items()}
+    last = json.loads(listed.read_text("utf-8"))[-1]
+    normalizes: bool | str = False
+    if str(last["type"]).endswith(".Normalize"):
+        names = read_json(folder / last["path"] / "config.json")
+        taken, made = names.get("module_input_name"), names.get("module_output_name")
+        normalizes = _normalized(made or taken)
+    default = settings.get("default_prompt_name")
+    return Told({**_NO_PROMPTS, **own}, default, _VECTOR, normalizes)
 
 
 def check_no_pairs(model: Any) -> None:
@@ -99,7 +122,7 @@ def _check_modules(name: str) -> None:
         return
     for entry in json.loads(listed.read_text("utf-8")):
         kind = str(entry.get("type") if isinstance(entry, dict) else entry)
-        if not kind.startswith("sentence_transformers."):
+        if not kind.startswith(_LIBRARY):
             msg = (
                 f"`model`='st:{name}' must be made of modules of that library, got "
                 f"{kind!r}, whose code would have to be run. If you trust it, load it "
@@ -136,7 +159,7 @@ def model_of_encode(call: Any) -> Any:
     msg = (
         f"`model` must not be the method {call.__name__!r} of {type(owner).__name__}, "
         "which takes texts and no tensors. Give the model itself, whose result is that "
-        "of `encode`, with `default_prompt_name` set for a prompt."
+        "of `encode`, with a `prompt` such as 'query'."
     )
     raise TypeError(msg)
 
@@ -147,12 +170,30 @@ def wrap_sentence_transformer(module: Any) -> LoadedModel:
     largest = getattr(module, "max_active_dims", None)  # of a `SparseEncoder`
     return LoadedModel(
         module,
-        preprocess=partial(_tokenize, module),
-        output="sentence_embedding",
+        preprocess=_Preprocess(module),
+        output=_VECTOR,
         pooling=_of_vectors(longest, largest),
         layer_pooling=_layer_pooling(module),
         lengths=partial(_count_tokens, module),
+        prompts=module.prompts,
+        default_prompt=module.default_prompt_name,
+        normalizes=_normalizes(module),
     )
+
+
+def _normalizes(module: nn.Module) -> bool | str:
+    """Return whether the last part of a model brings vectors to length 1, or which."""
+    last = [None, *module.children()][-1]
+    is_made_for_it = any(
+        one.__name__ == "Normalize" and one.__module__.startswith(_LIBRARY)
+        for one in type(last).__mro__
+    )
+    name = getattr(last, "module_output_name", None)  # from sentence-transformers 6
+    return is_made_for_it and _normalized(name)
+
+
+def _normalized(output: str | None) -> bool | str:
+    return True if output in (None, _VECTOR) else output
 
 
 def _layer_pooling(module: nn.Module) -> str:
@@ -184,15 +225,51 @@ def _truncate(
     return hidden[..., :longest]
 
 
-def _tokenize(module: Any, rows: Sequence[Any]) -> Inputs:
-    """Prepare texts, or what else the model takes, as it does, with its prompt."""
-    prompt = module.prompts.get(module.default_prompt_name)
-    with lock_of(module):
-        if hasattr(module, "preprocess"):
-            features = dict(module.preprocess(list(rows), prompt=prompt))
-        else:  # sentence-transformers 5
-            features = dict(module.tokenize([f"{prompt or ''}{row}" for row in rows]))
-    return Inputs(args=(features,), mask=features.get("attention_mask"))
+@dataclass(frozen=True)
+class _Preprocess:
+    """Prepares texts, or what else the model takes, as it does, with a prompt.
+
+    None is the model's own. Its tokens are marked where the model does not pool them.
+    """
+
+    module: Any
+    prompt: str | None = None
+
+    def with_prompt(self, prompt: str) -> "_Preprocess":
+        """Return the same for another prompt."""
+        return replace(self, prompt=prompt)
+
+    def __call__(self, rows: Sequence[Any]) -> Inputs:
+        """Prepare rows as `encode` does."""
+        module, prompt = self.module, self.prompt
+        if prompt is None:
+            told = Told(module.prompts, module.default_prompt_name)
+            prompt = text_of_prompt(None, told)
+        with lock_of(module):
+            if hasattr(module, "preprocess"):
+                features = dict(module.preprocess(list(rows), prompt=prompt))
+            else:  # sentence-transformers 5
+                features = _preprocess_5(module, rows, prompt)
+        n_prompt = 0 if _pools_prompt(module) else features.get("prompt_length") or 0
+        mask = features.get("attention_mask")
+        return Inputs(args=(features,), mask=mask, n_prompt=int(n_prompt))
+
+
+def _preprocess_5(module: Any, rows: Sequence[Any], prompt: str) -> dict[str, Any]:
+    """Prepare rows as `encode` of sentence-transformers 5 does."""
+    if not prompt:
+        return dict(module.tokenize(list(rows)))
+    features = dict(module.tokenize([f"{prompt}{row}" for row in rows]))
+    ids = module.tokenize([prompt]).get("input_ids")
+    if ids is not None:  # those of the prompt, without a special token at its end
+        special = getattr(module.tokenizer, "all_special_ids", ())
+        features["prompt_length"] = ids.shape[-1] - (ids[0, -1].item() in special)
+    return features
+
+
+def _pools_prompt(module: nn.Module) -> bool:
+    """Return whether the tokens of a prompt enter the vector of a text."""
+    return all(getattr(part, "include_prompt", True) for part in module.children())
 
 
 def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:

@@ -99,7 +99,7 @@ def test_a_fingerprint_differs_with_what_changes_a_vector(options):
     plain, other = request(), request(**options)
     model = plain.model_fingerprint()
     prints = [
-        one.fingerprint(model, one.readings(())[0])
+        one.fingerprint(model, one.readings(())[0], "")
         for one in (plain, other, request(batch_size=1, num_workers=2, verbose=1))
     ]
     assert prints[0] != prints[1]
