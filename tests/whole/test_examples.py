@@ -12,8 +12,18 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
+# Of `make test`; `make examples` and `make test-slow` run them all.
+QUICK = {"20_images", "21_windows", "22_text_and_numbers"}
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(script, marks=[] if script.stem in QUICK else [pytest.mark.slow])
+        for script in EXAMPLES
+    ],
+    ids=lambda script: script.stem,
+)
 def test_an_example_runs_and_shows_what_it_says(script, tmp_path, without_coverage):
     run = subprocess.run(
         [sys.executable, script],
@@ -38,4 +48,4 @@ def test_an_example_runs_and_shows_what_it_says(script, tmp_path, without_covera
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) > 1
+    assert {script.stem for script in EXAMPLES} > QUICK
