@@ -23,9 +23,11 @@ from sklearn_torch_bridge._convert._exact_integers import (
     rounded_error,
 )
 from sklearn_torch_bridge._convert._hidden_values import (
+    FAULT_HINTS,
     check_there,
     deep_fault,
     hidden_fault,
+    is_masked,
     iter_faults,
 )
 from sklearn_torch_bridge._convert._join_rows import stack, write_rows
@@ -43,6 +45,7 @@ from sklearn_torch_bridge._convert._unwrap_or_refuse import (
 )
 
 __all__ = [
+    "FAULT_HINTS",
     "TENSOR_TYPES",
     "as_array",
     "check_indices",
@@ -55,6 +58,7 @@ __all__ = [
     "hidden_fault",
     "integers_among",
     "is_container",
+    "is_masked",
     "is_same_float",
     "iter_faults",
     "iter_fields",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._convert._checked_cast import cast
 from sklearn_torch_bridge._convert._copy_or_share import refuse_sharing
 from sklearn_torch_bridge._convert._dtypes import array_dtype
-from sklearn_torch_bridge._convert._hidden_values import check_there
+from sklearn_torch_bridge._convert._hidden_values import check_there, is_masked
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._types import NUMERIC_KINDS
 
@@ -86,7 +86,7 @@ def recast_array(
 def refuse_kind(obj: Any) -> None:
     """Refuse what NumPy would wrap, stack or misread; the error says what to call."""
     for base in type(obj).__mro__ if type(obj) is not np.ndarray else ():
-        if base is np.ma.MaskedArray and not np.ma.is_masked(obj):
+        if base is np.ma.MaskedArray and not is_masked(obj):
             continue
         hint = _HINTS.get(base.__name__)
         if hint and base.__module__.partition(".")[0] in _HINTED_PACKAGES:

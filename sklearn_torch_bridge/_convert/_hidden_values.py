@@ -11,27 +11,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._tensor_bytes import lacks_memory
 
 __all__ = [
+    "FAULT_HINTS",
     "check_there",
     "deep_fault",
     "hidden_fault",
     "is_frame",
+    "is_masked",
     "is_series",
     "iter_faults",
 ]
 
 _MASKED = "has masked values"
-_HINTS = {
+FAULT_HINTS = {
     _MASKED: "The mask would be lost; call .filled(value) first",
     "is a tensor whose memory was freed or resized": "Gather or load its values first",
     "is a meta tensor, which has no values": "Load its values first",
     "is a fake tensor, which has no values": "Run the model on real tensors",
+    "is a sparse matrix by itself": "Join them by scipy.sparse.vstack(rows) first",
 }
-_FREED, _META, _FAKE = list(_HINTS)[1:]
+_FREED, _META, _FAKE, _SPARSE = list(FAULT_HINTS)[1:]
 _SUBCLASSES = {"MaskedTensor": _MASKED, "FakeTensor": _FAKE}
 # What holds nothing but itself; a list of these is looked at without a call for each.
 _PLAIN = frozenset(
@@ -47,7 +51,9 @@ def hidden_fault(value: Any) -> str | None:
     if type(value) is np.ndarray:  # which a masked array is not
         return None
     if not isinstance(value, torch.Tensor):
-        return _MASKED if np.ma.is_masked(value) else None
+        if issparse(value):
+            return _SPARSE
+        return _MASKED if is_masked(value) else None
     if value.is_meta:
         return _META
     if type(value) is not torch.Tensor:
@@ -56,6 +62,14 @@ def hidden_fault(value: Any) -> str | None:
                 return _SUBCLASSES[base.__name__]
     is_strided = value.layout is torch.strided and not value.is_nested
     return _FREED if is_strided and lacks_memory(value) else None
+
+
+def is_masked(value: Any) -> bool:
+    """Return whether an array has masked values, in some field if it has fields."""
+    mask = np.ma.getmask(value)
+    if mask.dtype.names:  # of which NumPy asks no `any`
+        mask = np.ascontiguousarray(mask).view(np.bool_)
+    return bool(mask.any())
 
 
 def deep_fault(value: Any, *, masks: bool = True, depth: int = 0) -> str | None:
@@ -97,7 +111,7 @@ def check_there(X: Any) -> None:
     """Refuse rows of which values cannot be had, naming the first."""
     if found := next(iter_faults(X), None):
         row, fault = found
-        msg = f"row {row} {fault}. {_HINTS[fault]}."
+        msg = f"row {row} {fault}. {FAULT_HINTS[fault]}."
         raise ConversionError(msg)
 
 

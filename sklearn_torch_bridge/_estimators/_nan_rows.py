@@ -42,7 +42,7 @@ def filled(
         )
         raise ValueError(msg)
     sink.fill(numbers, np.nan)
-    reason = bad[0].error if bad else "missing, or not finite"
+    reason = bad[0].error if bad else rows.why_bad.rstrip(".")
     named = describe_rows(numbers)
     msg = f"{named} of `X` could not be used and became NaN ({reason})."
     warnings.warn(msg, BadRowWarning, stacklevel=_CALLER)

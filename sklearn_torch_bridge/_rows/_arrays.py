@@ -61,6 +61,7 @@ class _Array(Kind):
     def check(self, given: Given) -> CheckedRows:
         if not given.reset and _is_surely_right(given.estimator, given.X):
             return CheckedRows(self, given.X, len(given.X))
+        _check_plain(given.X)
         _check_even(given.X)
         given.check_frame()
         return self.check_array(given, given.X, counts=not hasattr(given.X, "columns"))
@@ -126,6 +127,21 @@ def _tensors_named() -> Iterator[None]:
             f"NumPy reads ({error}). Give rows that are tensors, or lists of numbers."
         )
         raise ConversionError(msg) from error
+
+
+def _check_plain(X: Any) -> None:
+    """Refuse a list of numbers of which some are masked, and arrays with fields."""
+    if isinstance(X, (list, tuple)):
+        row = next((row for row, one in enumerate(X) if one is np.ma.masked), None)
+        if row is not None:
+            msg = f"`X` must have all its values, but row {row} has masked values."
+            raise ConversionError(msg)
+    if getattr(getattr(X, "dtype", None), "names", None):
+        msg = (
+            f"`X` must hold numbers, got an array with the fields {X.dtype.names}. "
+            "Call numpy.lib.recfunctions.structured_to_unstructured(X) first."
+        )
+        raise ConversionError(msg)
 
 
 def _check_even(X: Any) -> None:

@@ -223,7 +223,8 @@ class CheckedRows:
 
     `values` holds each row that may run, texts once each; for each row of `X`, `origin`
     is the number of its value (-1: none), and None where they are the same. `bad` are
-    the rows of `X` that no model could take, with ``on_error="nan"``.
+    the rows of `X` that no model could take, with ``on_error="nan"``; `why_bad` is said
+    of the first.
     """
 
     kind: Kind
@@ -231,6 +232,7 @@ class CheckedRows:
     n_samples: int
     origin: Indices | None = None
     bad: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    why_bad: str = "missing, not finite, or of another kind"
 
     def __len__(self) -> int:
         return n_rows(self.values)
@@ -293,7 +295,9 @@ class CheckedRows:
         origin = np.full(n_samples, -1)
         origin[good] = np.arange(len(self)) if self.origin is None else self.origin
         bad = np.setdiff1d(np.arange(n_samples), np.delete(good, self.bad))
-        return replace(self, n_samples=n_samples, origin=origin, bad=bad)
+        # Which may name a row by its number among the good ones.
+        why = CheckedRows.why_bad
+        return replace(self, n_samples=n_samples, origin=origin, bad=bad, why_bad=why)
 
     def row(self, row: int) -> "CheckedRows":
         """Return a single one of `values`."""

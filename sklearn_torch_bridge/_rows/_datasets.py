@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sklearn_torch_bridge._convert import deep_fault
+from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._rows._base import CheckedRows, Feed, Kind, Receiver
 from sklearn_torch_bridge._rows._entry_faults import is_array, is_finite
 from sklearn_torch_bridge._rows._given_input import Given, is_number
@@ -25,6 +26,8 @@ from sklearn_torch_bridge._rows._texts import TEXTS
 from sklearn_torch_bridge._types import UnevenBatchError
 
 __all__ = ["DATASET", "Items"]
+
+_FREED = "out of bounds for storage of size"  # in the words of torch
 
 
 class _Dataset(Kind):
@@ -117,6 +120,13 @@ class Items:
                 return self[row]
             except Exception as error:  # noqa: BLE001 - raised if all do
                 failure = failure or error
+        if _FREED in str(failure):
+            msg = (
+                "`X` must have its values in memory, and is a "
+                f"{type(self._dataset).__name__} that reads a tensor whose memory was "
+                "freed or resized. Load them first."
+            )
+            raise ConversionError(msg) from failure
         raise failure or IndexError
 
     def __getitem__(self, row: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sklearn_torch_bridge._convert import iter_faults
+from sklearn_torch_bridge._convert import FAULT_HINTS, is_masked, iter_faults
 from sklearn_torch_bridge._errors import ConversionError
 from sklearn_torch_bridge._rows._entry_faults import (
     as_row,
@@ -152,14 +152,15 @@ class Given:
                 "estimator."
             )
             raise TypeError(msg)
-        if not is_dataset and np.ma.is_masked(X):
+        if not is_dataset and is_masked(X):
             msg = (
                 "`X` must have all its values, but some are masked. The mask would be "
                 "lost; call .filled(value) first."
             )
             raise ConversionError(msg)
         for row, fault in self.hidden.items():
-            msg = f"`X` must have all its values, but row {row} {fault}."
+            hint = FAULT_HINTS[fault]
+            msg = f"`X` must have all its values, but row {row} {fault}. {hint}."
             raise ConversionError(msg)
         countable = hasattr(X, "__len__") or hasattr(X, "__array__")
         if isinstance(X, (str, bytes)) or not countable:

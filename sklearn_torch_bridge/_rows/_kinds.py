@@ -81,7 +81,8 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> CheckedRows:
     if given.forgiving and given.hidden:
         good = np.delete(np.arange(len(X)), [*given.hidden])
         some = check_rows(estimator, _safe_indexing(X, good), reset=reset)
-        return some.among(len(X), good)
+        row, fault = next(iter(given.hidden.items()))
+        return replace(some.among(len(X), good), why_bad=f"row {row} {fault}")
     if isinstance(given.first, (list, tuple)) and any(map(is_array, given.entries)):
         given = _rows_of_lists(given) or given  # else NumPy would look into arrays
     try:

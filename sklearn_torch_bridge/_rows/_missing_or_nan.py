@@ -28,14 +28,15 @@ def without_bad(
         return CheckedRows(kind, values, n_samples)
     if not given.forgiving:
         raise error()
+    why = str(error()) or CheckedRows.why_bad
     good = np.ones(n_samples, bool)
     good[bad] = False
     if not isinstance(values, list):
         origin = np.where(good, np.arange(n_samples), -1)
-        return CheckedRows(kind, values, n_samples, origin, bad)
+        return CheckedRows(kind, values, n_samples, origin, bad, why)
     origin = np.where(good, np.cumsum(good) - 1, -1)
     kept = [value for value, keep in zip(values, good, strict=True) if keep]
-    return CheckedRows(kind, kept, n_samples, origin, bad)
+    return CheckedRows(kind, kept, n_samples, origin, bad, why)
 
 
 def without_rows_not_finite(kind: Kind, values: Any, given: Given) -> CheckedRows:

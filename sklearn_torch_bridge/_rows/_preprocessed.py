@@ -24,6 +24,7 @@ from sklearn_torch_bridge._rows._base import (
 from sklearn_torch_bridge._rows._entry_faults import is_array
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._model_dtype import as_argument
+from sklearn_torch_bridge._rows._refused_texts import why_refused
 from sklearn_torch_bridge._types import (
     Indices,
     Inputs,
@@ -142,7 +143,8 @@ class RowFeed(Feed):
             raise
         except Exception as error:  # noqa: BLE001 - it is raised below
             failed, reason = self._find_failing(places, error)
-            why = f"{type(reason).__name__}: {reason}"
+            is_read = not isinstance(self._rows, list)  # which may fail again
+            why = why_refused(None if is_read else self._rows[failed[0]], reason)
             raise FeedError(
                 failed,
                 lambda named: ForwardError(f"{self._what} failed on {named}: {why}"),

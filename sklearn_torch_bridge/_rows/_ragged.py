@@ -4,6 +4,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,7 @@ class _Ragged(Kind):
             return (ValueError if is_array(rows[first]) else TypeError)(msg)
 
         checked = without_bad(self, rows, bad, given, error)
-        return CheckedRows(
-            self, of_one_dtype(checked.values), len(rows), checked.origin, bad
-        )
+        return replace(checked, values=of_one_dtype(checked.values))
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
         check_rows_axis(receiver.loaded.module, values[0].ndim + 1)
@@ -167,6 +166,12 @@ def group_numbers(kinds: Sequence[Hashable]) -> NDArray[np.intp]:
     return np.array([first.setdefault(kind, len(first)) for kind in kinds], np.intp)
 
 
+@functools.cache
+def _held(value: float, dtype: torch.dtype) -> float:
+    """Return the value nearest to one that a dtype may lack: e8m0 has no zero."""
+    return value or torch.zeros((), dtype=torch.float32).to(dtype).item()
+
+
 class RaggedFeed(Feed):
     """Arrays of different shapes, padded where the model takes a mask.
 
@@ -203,9 +208,8 @@ class RaggedFeed(Feed):
     def batch(self, rows: Rows) -> Inputs:
         """Copy these rows into one tensor as long as the longest of them."""
         own = [self._copied(row) for row in as_indices(rows)]
-        padded = nn.utils.rnn.pad_sequence(
-            own, batch_first=True, padding_value=self._padding
-        )
+        padding = _held(self._padding, own[0].dtype)
+        padded = nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=padding)
         if self._mask_name is None:
             return Inputs(args=(padded,))
         lengths = torch.tensor([len(row) for row in own], device=padded.device)

@@ -3,9 +3,25 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-__all__ = ["without_refused"]
+__all__ = ["why_refused", "without_refused"]
 
 _Encoded: TypeAlias = dict[str, list[Sequence[int]]]
+
+
+def why_refused(text: object, reason: Exception) -> str:
+    r"""Return why a text was refused: by a character that is none, or what was raised.
+
+    >>> why_refused("ok \ud83d", TypeError("TextEncodeInput must be Union[...]"))
+    "its character 3 is '\\ud83d', half of a pair, which no text has alone. ..."
+    """
+    for place, letter in enumerate(text) if isinstance(text, str) else ():
+        if "\ud800" <= letter <= "\udfff":
+            return (
+                f"its character {place} is {letter!r}, half of a pair, which no text "
+                "has alone. Decode it anew, or replace it by "
+                "text.encode('utf-8', 'replace').decode()."
+            )
+    return f"{type(reason).__name__}: {reason}"
 
 
 def without_refused(

@@ -1,9 +1,10 @@
 """Texts: checked, each run once, turned into token ids that are padded per batch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from sklearn_torch_bridge._rows._entry_faults import is_missing
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._preprocessed import RowFeed
-from sklearn_torch_bridge._rows._refused_texts import without_refused
+from sklearn_torch_bridge._rows._refused_texts import why_refused, without_refused
 from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 from sklearn_torch_bridge.models import (
@@ -34,6 +35,8 @@ from sklearn_torch_bridge.models import (
 )
 
 __all__ = ["TEXTS", "TokenFeed"]
+
+_Refused: TypeAlias = dict[int, tuple[Exception, str]]
 
 _AT_ONCE = 1_000  # texts a call, so that lists of Python integers stay short
 
@@ -66,7 +69,7 @@ class _Texts(Kind):
             origin = some.origin
         elif some.origin is not None:
             origin = np.where(some.origin < 0, -1, origin[some.origin])
-        return CheckedRows(self, distinct, some.n_samples, origin, some.bad)
+        return replace(some, values=distinct, origin=origin)
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
         loaded, own = receiver.loaded, text_part(receiver.preprocess)
@@ -239,8 +242,7 @@ class TokenFeed(Feed):
         empty = as_indices(rows)[self._n_tokens[rows] == 0]
         refused = [row for row in empty.tolist() if row in self._refused]
         if refused:
-            reason = self._refused[refused[0]]
-            why = f"{type(reason).__name__}: {reason}"
+            reason, why = self._refused[refused[0]]
             raise FeedError(
                 np.array(refused[:1]),
                 lambda named: ForwardError(f"the tokenizer failed on {named}: {why}"),
@@ -252,7 +254,7 @@ class TokenFeed(Feed):
 
 def _encode(
     texts: Sequence[str], tokenizer: Any, most: int | None, prompt: str = ""
-) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], dict[int, Exception]]:
+) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], _Refused]:
     """Return for each key the ids of all texts in one run, and their lengths.
 
     With the prompt before them they are cut at `most` tokens, or else at the maximum of
@@ -263,13 +265,16 @@ def _encode(
         asked = {"truncation": True, "max_length": most}
     chunks: dict[str, list[NDArray[np.int32]]] = {}
     lengths: list[int] = []
-    refused: dict[int, Exception] = {}
+    refused: _Refused = {}
     encode = partial(tokenizer, **asked)
     with lock_of(tokenizer):
         for start in range(0, len(texts), _AT_ONCE):
             part = list(_prompted(texts[start : start + _AT_ONCE], prompt))
             encoded, failing = without_refused(encode, part)
-            refused |= {start + place: why for place, why in failing.items()}
+            refused |= {
+                start + place: (error, why_refused(part[place], error))
+                for place, error in failing.items()
+            }
             counts = [len(ids) for ids in encoded["input_ids"]]
             lengths += counts
             for name, rows in encoded.items():

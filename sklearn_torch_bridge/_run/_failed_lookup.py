@@ -28,6 +28,12 @@ _INDICES = (
     re.compile(r"access index (-?\d+) on a tensor of (\d+)"),
     re.compile(r"out of range: -?\d+ to (\d+) into a tensor with (\d+)"),
 )
+# What names neither, of `one_hot` and `index_select`, and what must hold.
+_UNNUMBERED = {
+    "smaller than num_classes": "must be below the number of classes of `one_hot`",
+    "must be non-negative": "must be from 0 on",
+    "index out of range in self": "must be below the size of the table",
+}
 _NEEDS_INDEX = re.compile(
     r"'indices' to have one of|index tensor|used as indices|dtype int\S+( or \S+)? for"
 )
@@ -127,7 +133,7 @@ def _indexed(error: Exception, inputs: Inputs) -> Explained | None:
     """Explain an index of a model that has a table without a module for it."""
     said = [found for one in _INDICES if (found := one.search(str(error)))]
     if not said:
-        return None
+        return _unnumbered(str(error), inputs)
     value, size = map(int, said[0].groups())
     for name, given in tensors_given(inputs):
         if given.dtype not in IDS:
@@ -138,6 +144,17 @@ def _indexed(error: Exception, inputs: Inputs) -> Explained | None:
             row = int(bad.nonzero()[0][0])
             return Explained(row, _must_be_below(size, value, name))
     return None
+
+
+def _unnumbered(said: str, inputs: Inputs) -> Explained | None:
+    """Explain an error about ids that names none: by the least and largest given."""
+    must = next((must for words, must in _UNNUMBERED.items() if words in said), None)
+    ids = [pair for pair in tensors_given(inputs) if pair[1].dtype in IDS]
+    if must is None or len(ids) != 1:
+        return None
+    ((name, given),) = ids
+    least, most = int(given.min()), int(given.max())
+    return Explained(None, f"Ids in {name} {must}, and go from {least} to {most} here.")
 
 
 def tensors_given(inputs: Inputs) -> Iterator[tuple[str, torch.Tensor]]:

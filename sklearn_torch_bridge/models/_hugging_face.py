@@ -32,6 +32,7 @@ _TOKENIZER_FILES = frozenset(
         *("vocab.json", "spiece.model", "sentencepiece.bpe.model"),
     }
 )
+_WITHOUT_HEAD = ("Model", "ModelWithProjection")
 _TOWERS = ("vision_config", "audio_config")
 _KINDS = {"pixel_values": "image", "input_features": "audio"}
 
@@ -68,14 +69,20 @@ def load_hf(name: str) -> LoadedModel:
 
 
 def _class_of(name: str, transformers: Any) -> Any:
-    """Return what loads a model: the class of an encoder if one alone was saved."""
+    """Return what loads a model: the class of an encoder if one alone was saved.
+
+    And of a part for which `AutoModel` knows no class, such as one tower of two.
+    """
     try:
         config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError):  # an adapter has none; of others AutoModel says why
         return transformers.AutoModel
     saved_by = next(iter(config.architectures or ()), "")
-    alone = saved_by if saved_by.endswith("EncoderModel") else ""
-    return getattr(transformers, alone, transformers.AutoModel)
+    is_known = type(config) in transformers.MODEL_MAPPING
+    is_alone = saved_by.endswith("EncoderModel") or (
+        not is_known and saved_by.endswith(_WITHOUT_HEAD)
+    )
+    return getattr(transformers, saved_by * is_alone, transformers.AutoModel)
 
 
 def _encoder_of(module: Any) -> Any:

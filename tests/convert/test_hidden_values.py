@@ -6,10 +6,17 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse as sp
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
-from sklearn_torch_bridge import ConversionError, TensorToArray, to_numpy
+from sklearn_torch_bridge import (
+    ConversionError,
+    TensorToArray,
+    TorchFeatureExtractor,
+    to_numpy,
+)
 from sklearn_torch_bridge._convert import deep_fault, hidden_fault, iter_faults
 from sklearn_torch_bridge._convert._hidden_values import check_there
 
@@ -174,3 +181,36 @@ def test_lists_that_hold_themselves_end():
     X = [1.0]
     X.append(X)
     assert deep_fault(X) is None
+
+
+def as_objects(rows):
+    array = np.empty(len(rows), object)
+    array[:] = rows
+    return array
+
+
+FIELDS = [("a", int), ("b", float)]
+
+
+@pytest.mark.parametrize("mask", [(0, 1), (1, 1)])
+def test_a_mask_of_one_field_is_found(mask):
+    array = np.ma.array([(1, 2.0), (3, 4.0)], dtype=FIELDS, mask=[mask, (0, 0)])
+    assert hidden_fault(array) == deep_fault([array[0]]) == "has masked values"
+    assert hidden_fault(array[1:]) is None
+    with pytest.raises(ConversionError, match=r"mask would be lost"):
+        to_numpy(array)
+    with pytest.raises(ConversionError, match=r"no plain numbers"):
+        to_numpy(array[1:])
+
+
+@pytest.mark.parametrize("kind", [sp.csr_array, sp.coo_array, sp.csr_matrix])
+@pytest.mark.parametrize("hold", [list, tuple, as_objects], ids=["list", "tuple", "O"])
+@pytest.mark.parametrize(
+    "take",
+    [to_numpy, TensorToArray().transform, TorchFeatureExtractor(nn.ReLU()).transform],
+    ids=["function", "array", "extractor"],
+)
+def test_sparse_matrices_as_rows_are_to_be_joined(kind, hold, take):
+    X = hold([kind(np.ones((1, 2))) for _ in range(3)])
+    with pytest.raises(ConversionError, match=r"row 0.* sparse .*vstack\(rows\)"):
+        take(X)

@@ -11,7 +11,7 @@ from sklearn_torch_bridge import (
     ForwardError,
     TorchFeatureExtractor,
 )
-from tests.tiny_models import Counting, Failing, Returning
+from tests.tiny_models import Counting, Failing, Letters, Returning
 
 
 def limited(limit=40):
@@ -62,3 +62,25 @@ def test_a_fitted_extractor_knows_what_bad_rows_become(tmp_path):
         with pytest.warns(BadRowWarning, match="rows 0 to 2 of"):
             Z = run(X)
         np.testing.assert_array_equal(Z, np.full((3, 5), np.nan, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        (["a", b"b", "cc"], r"str in every row, but row 1 is b'b'\)"),
+        (["a", None, "cc"], r"row 1 is missing: None"),
+        ([np.ones((1, 2)), np.ones((1, 3)), "a"], "row 2 is a str"),
+        ([[1.0], [np.ma.masked], [2.0]], "row 1 has masked values"),
+        (np.array([[1.0], [np.nan]]), "NaN or infinity, first in row 1"),
+    ],
+    ids=["bytes", "None", "text", "masked", "NaN"],
+)
+def test_a_bad_row_says_what_is_wrong_with_it(X, words):
+    model, preprocess = nn.Identity(), None
+    if isinstance(X[0], str):
+        model, preprocess = nn.Embedding(200, 1), Letters()
+    elif isinstance(X[0], np.ndarray):
+        model = nn.AdaptiveAvgPool1d(1)
+    extractor = TorchFeatureExtractor(model, preprocess=preprocess, on_error="nan")
+    with pytest.warns(BadRowWarning, match=words):
+        extractor.transform(X)

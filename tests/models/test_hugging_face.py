@@ -318,3 +318,26 @@ def test_an_adapter_without_a_tokenizer_takes_that_of_its_base(
     Z = TorchFeatureExtractor(f"hf:{adapter}").transform(TEXT_ROWS)
     expected = TorchFeatureExtractor(name).transform(TEXT_ROWS)
     assert np.allclose(Z, expected, **CLOSE) != has_tokenizer
+
+
+TOWER = {"vocab_size": 100, "hidden_size": 8, "intermediate_size": 8}
+TOWER |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+TOWER |= {"max_position_embeddings": 16, "projection_dim": 8}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SiglipTextModel", "ClapTextModelWithProjection", "XCLIPTextModel"],
+)
+def test_a_tower_that_was_saved_alone(name, tmp_path):
+    cls = getattr(transformers, name)
+    model = cls(cls.config_class(**TOWER)).eval()
+    tokenizer = families.make_tokenizer()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    module = load_model(f"hf:{tmp_path}").module
+    assert type(module) is cls
+    texts = TEXT_ROWS[:2]
+    Z = TorchFeatureExtractor(f"hf:{tmp_path}").transform(texts)
+    by_hand = TorchFeatureExtractor(model, preprocess=tokenizer).transform(texts)
+    np.testing.assert_allclose(Z, by_hand, **CLOSE)

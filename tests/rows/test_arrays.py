@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_torch_bridge import (
-    TorchFeatureExtractor,
-)
+from sklearn_torch_bridge import ConversionError, TorchFeatureExtractor
 from sklearn_torch_bridge._rows._arrays import ArrayFeed
 from sklearn_torch_bridge._rows._base import FeedError
 
@@ -112,3 +110,27 @@ def test_a_tensor_in_lists_that_numpy_cannot_read_is_called_so(tensor):
     for rows in ([[tensor, tensor]], [[[tensor]], [[tensor]]], [[[1.0, 2.0], tensor]]):
         with pytest.raises((TypeError, ValueError), match="`X` must hold"):
             TorchFeatureExtractor(nn.Identity()).transform(rows)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "nan"])
+@pytest.mark.parametrize(
+    "X", [[1.0, np.ma.masked], (1, np.ma.masked), [True, np.ma.masked]], ids=str
+)
+def test_a_masked_number_is_named(X, on_error):
+    extractor = TorchFeatureExtractor(nn.ReLU(), on_error=on_error)
+    with pytest.raises(ConversionError, match="row 1 has masked values"):
+        extractor.transform(X)
+
+
+def test_nothing_but_masked_numbers_is_named():
+    with pytest.raises(ConversionError, match="row 0 has masked values"):
+        TorchFeatureExtractor(nn.ReLU()).transform([np.ma.masked])
+
+
+@pytest.mark.parametrize("make", [np.array, np.ma.array], ids=["plain", "masked"])
+def test_an_array_with_fields_is_to_be_made_plain(make):
+    X = make([(1, 2.0)], dtype=[("a", int), ("b", float)])
+    with pytest.raises(
+        ConversionError, match=r"fields \('a', 'b'\).*unstructured\(X\)"
+    ):
+        TorchFeatureExtractor(nn.ReLU()).transform(X)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from sklearn_torch_bridge import (
     BadRowWarning,
+    ConversionError,
     EmbeddingCache,
     ForwardError,
     TorchFeatureExtractor,
@@ -218,3 +219,35 @@ def test_integers_among_floats_of_a_dataset_are_not_rounded():
         extractor = TorchFeatureExtractor(Weighted(), batch_size=batch_size)
         with pytest.raises((ForwardError, ValueError), match=str(2**24 + 1)):
             extractor.transform(Mixed())
+
+
+class Reading(Dataset):
+    """Reads items of what it does not hold itself."""
+
+    def __init__(self, read):
+        self.read = read
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, row):
+        return self.read(row)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        TensorDataset,
+        lambda tensor: Subset(TensorDataset(tensor), [1, 0]),
+        lambda tensor: Reading(lambda row: tensor[row]),
+    ],
+    ids=["tensors", "subset", "own"],
+)
+@pytest.mark.parametrize("on_error", ["raise", "nan"])
+def test_a_dataset_of_freed_memory_says_so(make, on_error):
+    tensor = torch.ones(2, 3)
+    X = make(tensor)
+    tensor.untyped_storage().resize_(0)
+    extractor = TorchFeatureExtractor(nn.ReLU(), on_error=on_error)
+    with pytest.raises(ConversionError, match=r"is a \w+ that reads .* was freed"):
+        extractor.transform(X)

@@ -256,3 +256,22 @@ def test_only_ids_are_padded_with_that_of_padding(row, filled):
     rows = [row, np.concatenate([row, row])]
     batch = RaggedFeed(rows, AcceptedInputs(Padded())).batch(np.array([1, 0]))
     assert (batch.args[0][1, 1] == filled).all()
+
+
+class Scaled(nn.Module):
+    """Multiplies by weights of any dtype, under a mask."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2).to(dtype), requires_grad=False)
+
+    def forward(self, x, attention_mask=None):
+        return x.float() * self.weight.float()
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.float8_e8m0fnu])
+def test_a_dtype_without_zero_has_padding(given):
+    rows = [torch.full((n, 2), 2.0**n).to(given) for n in (1, 3, 2)]
+    extractor = TorchFeatureExtractor(Scaled(torch.float8_e8m0fnu), batch_size=3)
+    expected = [[2.0**n] * 2 for n in (1, 3, 2)]
+    np.testing.assert_array_equal(extractor.transform(rows), expected)

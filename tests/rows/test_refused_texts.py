@@ -1,12 +1,15 @@
 """Texts that a tokenizer fails on: one row each, however many there are."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sklearn_torch_bridge import BadRowWarning, ForwardError, TorchFeatureExtractor
-from sklearn_torch_bridge._rows._refused_texts import without_refused
+from sklearn_torch_bridge._rows._refused_texts import why_refused, without_refused
+from tests.families import make_tokenizer
 
 BAD = "ok \ud83d bad"
 
@@ -63,3 +66,30 @@ def test_a_text_with_a_lone_surrogate_is_one_bad_row(extractor, cache, with_cach
     np.testing.assert_allclose(Z[[0, 2]], expected, rtol=1e-5, atol=1e-5)
     with pytest.warns(BadRowWarning, match="row 0 of"):
         assert np.isnan(extractor.transform([BAD])).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ok \ud83d bad", r"character 3 is '\\ud83d'"),
+        ("\udc80", r"character 0 is '\\udc80'.*replace"),
+        ("a\udfff\ud800", r"character 1 is '\\udfff'"),
+        ("\U0001f600", "ValueError: other"),
+        (1, "ValueError: other"),
+    ],
+)
+def test_half_of_a_pair_is_named_with_its_place(text, words):
+    assert re.search(words, why_refused(text, ValueError("other")))
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["tokenizer", "preprocess"])
+def test_a_text_with_half_of_a_pair_is_named(own):
+    tokenizer = make_tokenizer()
+
+    def prepare(texts):
+        return tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
+
+    preprocess = prepare if own else tokenizer
+    extractor = TorchFeatureExtractor(nn.Embedding(200, 2), preprocess=preprocess)
+    with pytest.raises(ForwardError, match=r"row 1: its character 3 is '\\ud83d'"):
+        extractor.transform(["good", BAD])

@@ -260,3 +260,31 @@ def test_another_failure_of_a_long_text_is_not_taken_for_its_length():
 
     with pytest.raises(ForwardError, match=r"coffee$"):
         TorchFeatureExtractor(Broken(), preprocess=unlimited()).transform([LONG])
+
+
+class Chosen(nn.Module):
+    """Looks ids up by what names neither id nor size in its errors."""
+
+    def __init__(self, look_up):
+        super().__init__()
+        self.look_up = look_up
+        self.register_buffer("table", torch.ones(5, 2))
+
+    def forward(self, x):
+        if self.look_up == "one_hot":
+            return nn.functional.one_hot(x, 5).float()
+        return self.table.index_select(0, x.reshape(-1)).reshape(*x.shape, 2)
+
+
+@pytest.mark.parametrize(
+    ("look_up", "value", "words"),
+    [
+        ("one_hot", 7, "below the number of classes of `one_hot`, and go from 1 to 7"),
+        ("one_hot", -2, "from 0 on, and go from -2 to 1"),
+        ("index_select", 7, "below the size of the table, and go from 1 to 7"),
+    ],
+)
+def test_an_error_that_names_no_id_is_told_which_were_given(look_up, value, words):
+    X = np.array([[0, 1], [1, value], [2, 2]])
+    with pytest.raises(ForwardError, match=rf"row 1.*Ids in `X` must be {words} here"):
+        TorchFeatureExtractor(Chosen(look_up)).transform(X)
