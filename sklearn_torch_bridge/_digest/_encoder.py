@@ -97,6 +97,9 @@ class Encoder:
 
     def put(self, kind: bytes, content: Any = b"") -> None:
         """Write bytes after the name of their kind, which consists of letters."""
+        if type(content) is bytes:  # nearly always: one call
+            self._hash.update(b"%b%d:%b" % (kind, len(content), content))
+            return
         self._hash.update(b"%b%d:" % (kind, len(content)))
         self._hash.update(content)
 

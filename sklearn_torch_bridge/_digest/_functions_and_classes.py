@@ -5,6 +5,7 @@ user's code: its bytecode, with the values that it refers to.
 """
 
 import functools
+import sys
 import types
 import weakref
 from abc import ABCMeta
@@ -75,8 +76,14 @@ def write_class(encoder: Encoder, cls: type) -> None:
     if wrote_place(encoder, cls):
         if not cls.__flags__ & 1 << 9:  # Py_TPFLAGS_HEAPTYPE: else it cannot change
             return
-        # What the user has put into it since.
-        body = {name: value for name, value in body.items() if is_user_code(value)}
+        # What the user has put into it since; most is of the module of the class.
+        own = getattr(sys.modules.get(cls.__module__), "__dict__", None)
+        others = (
+            (name, value)
+            for name, value in body.items()
+            if getattr(value, "__globals__", None) is not own
+        )
+        body = {name: value for name, value in others if is_user_code(value)}
     else:
         encoder.put(b"class", cls.__qualname__.encode())
         if type(cls) not in _PLAIN_METACLASSES:

@@ -31,6 +31,9 @@ _WRAPPERS = {
     partial: "func",
     MethodType: "__func__",
 }
+_PLAIN = frozenset(
+    {FunctionType, str, dict, tuple, bool, int, type(None)}
+)  # no wrappers
 
 
 class Library(NamedTuple):
@@ -84,16 +87,17 @@ def is_user_code(value: Any) -> bool:
     (False, False)
     """
     inner = value
-    for kind, attribute in _WRAPPERS.items():
+    for kind, attribute in _WRAPPERS.items() if type(value) not in _PLAIN else ():
         if isinstance(inner, kind):
             inner = getattr(inner, attribute)
     if isinstance(inner, FunctionType):
         home: Any = inner.__globals__.get("__name__")
     else:
         home = type(inner).__module__
+    if library_of(home) is not None:
+        return False
     # What compilers make (Cython) lives in modules that come from no file.
-    is_module = home == "__main__" or hasattr(sys.modules.get(home), "__file__")
-    return is_module and library_of(home) is None
+    return home == "__main__" or hasattr(sys.modules.get(home), "__file__")
 
 
 def _look_up(module: str, path: str) -> Any:

@@ -79,6 +79,9 @@ def _write_hooks(encoder: Encoder, module: nn.Module) -> None:
         (own["_forward_hooks"], own["_forward_hooks_with_kwargs"]),
         (hooks_of_all, {}),
     ):
+        if not hooks:  # as nearly always
+            encoder.put(b"hooks", b"0")
+            continue
         registered = hooks.copy().items()
         encoder.put(b"hooks", b"%d" % len(registered))
         for place, (key, hook) in enumerate(registered):
