@@ -357,6 +357,7 @@ class Extraction:
         if len(missing) and self.plan.drops_received():
             if sink is not None:
                 sink.release()
+                sink.first_columns = self.plan.first_columns
             model, fingerprints = self.plan.fingerprints
             recall = replace(recall, fingerprints=fingerprints, model=model)
             missing = self._missing(recall, which, sink, advance)

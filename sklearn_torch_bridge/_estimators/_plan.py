@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from sklearn_torch_bridge._estimators._extractor_options import Request
-from sklearn_torch_bridge._known import Steadiness, is_received
+from sklearn_torch_bridge._known import Steadiness, is_received, told_of_model
 from sklearn_torch_bridge._replica import Reading, check_layers, literal_names
 from sklearn_torch_bridge._results import FirstColumns
 from sklearn_torch_bridge._rows import Receiver
@@ -18,7 +18,6 @@ from sklearn_torch_bridge.models import (
     Told,
     load_model,
     text_of_prompt,
-    told_of,
 )
 from sklearn_torch_bridge.pooling import POOLINGS
 
@@ -53,9 +52,9 @@ class Plan:
         )
 
     @cached_property
-    def _told(self) -> Told | None:
-        """What is told of the model without loading it."""
-        return told_of(self.request.model)
+    def _told(self) -> Told:
+        """What is told of the model, without loading it where that can be."""
+        return told_of_model(self.request.model)
 
     @cached_property
     def first_columns(self) -> FirstColumns | None:
@@ -63,20 +62,19 @@ class Plan:
         request = self.request
         if request.truncate_dim is None:
             return None
-        told = self._told or self.loaded.told
         own, pool = not self.layers, request.pool
         is_ours = pool is None or pool in POOLINGS.values()
         is_vector = is_ours and pool is not POOLINGS["flatten"]
         normalizes = own and is_vector
         if normalizes:
-            normalizes = told.has_length_1(request.output, is_pooled=pool is not None)
+            is_pooled = pool is not None
+            normalizes = self._told.has_length_1(request.output, is_pooled=is_pooled)
         return FirstColumns(request.truncate_dim, normalizes, self.layers)
 
     @cached_property
-    def _prompt_in_keys(self) -> Any:
-        """What counts of the prompt: its text, where no model is loaded for that."""
-        prompt, told = self.request.prompt, self._told
-        return (prompt,) if told is None else text_of_prompt(prompt, told)
+    def _prompt_in_keys(self) -> str:
+        """What counts of the prompt: its text."""
+        return text_of_prompt(self.request.prompt, self._told)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -149,6 +147,14 @@ class Plan:
                 "again when they are whole."
             )
             raise RuntimeError(msg)
+        text = self.receiver.prompt_text
+        if text != self._prompt_in_keys:
+            msg = (
+                f"The prompts of `model`={model!r} must be those in its files, where "
+                f"`prompt` is {self._prompt_in_keys!r}, but once loaded it is "
+                f"{text!r}. Give the loaded model itself."
+            )
+            raise RuntimeError(msg)
 
     def drops_received(self) -> bool:
         """Forget fingerprints that came with a pickle, if here it is another model."""
@@ -156,7 +162,8 @@ class Plan:
         if not self._is_received:
             return False
         self.loaded  # noqa: B018 - it is loaded here
-        del self.fingerprints
+        for name in ("fingerprints", "_told", "_prompt_in_keys", "first_columns"):
+            vars(self).pop(name, None)
         return self.fingerprints[0] != before
 
     def setting(self) -> bytes:

@@ -23,7 +23,11 @@ from sklearn_torch_bridge._estimators._settings_of_fit import (
     parameters_of_fit,
     settings_of_fit,
 )
-from sklearn_torch_bridge._known import known_fingerprint, remember_fingerprint
+from sklearn_torch_bridge._known import (
+    known_fingerprint,
+    known_told,
+    remember_fingerprint,
+)
 from sklearn_torch_bridge._pickling import export_values, restore_values
 from sklearn_torch_bridge._storing import read_extractor, write_extractor
 from sklearn_torch_bridge._types import Pool, Preprocess, Selector, TooLong
@@ -33,6 +37,7 @@ __all__ = ["TorchFeatureExtractor"]
 
 _TWO_AXES = 2
 _FINGERPRINT = "_model_fingerprint"  # of a callable: with a warm cache it is not called
+_TOLD = "_told_of_model"
 _SETTINGS = "_settings_of_fit"
 _OF_WIDTHS = ("_no_rows", "_layer_widths", "_n_features_out")
 _HANDED_ON = ("model", "preprocess", "pooling")  # to clones, however large they are
@@ -67,9 +72,13 @@ class TorchFeatureExtractor(BridgeTransformer):
         tokenizer (texts are truncated at its maximum), processor, image processor or
         feature extractor may be given as it is. None: what `model` brings along.
     prompt : str or None, default=None
-        Put before each text, and tokenized with it. A key of the model's prompts
+        Put before each text, and tokenized with it, for models that were trained so
+        (E5, BGE, Nomic, instructor). A key of the model's prompts
         (sentence-transformers' ``"query"`` or ``"document"``) stands for that prompt;
-        ``""`` is none, and None the model's default.
+        another text must then have a blank or a colon, so that no misspelt key goes
+        unnoticed. ``""`` is none, and None the model's default. Its tokens enter
+        `pooling`, unless the model says otherwise (``include_prompt=False``). It does
+        not choose the route of a model that has several (`encode_query`).
     max_length : int or None, default=None
         Tokens that a text may have, its special tokens and the prompt counted; or
         values of a sound, or the length of an array among those that differ in it.
@@ -99,7 +108,9 @@ class TorchFeatureExtractor(BridgeTransformer):
         `transform`).
     truncate_dim : int or None, default=None
         Keep so many of the first columns, of several layers of each, for a model
-        whose vectors are made for that (Matryoshka).
+        whose vectors are made for that (Matryoshka); with ``pooling=None``, of each
+        token. Where the model brings its output to length 1, that is done again. A
+        `cache` keeps whole vectors: a search over widths runs each row once.
     batch_size : int or "auto", default=32
         Rows per forward pass. ``"auto"`` fills a budget of padded tokens (1,024 on a
         CPU, 32,768 elsewhere) or of values, so that short texts come in large
@@ -207,6 +218,21 @@ class TorchFeatureExtractor(BridgeTransformer):
     >>> pipe = make_pipeline(TorchFeatureExtractor(model), LogisticRegression())
     >>> pipe.fit(X, [0, 0, 1, 1]).predict(X)
     array([0, 0, 1, 1])
+
+    The first columns of each vector:
+
+    >>> TorchFeatureExtractor(model, truncate_dim=2).fit_transform(X).shape
+    (4, 2)
+
+    A prompt of the model before each text, of which this one counts words:
+
+    >>> from sentence_transformers import SentenceTransformer
+    >>> from sentence_transformers.sentence_transformer.modules import BoW
+    >>> words, prompts = BoW(["query", "sea", "train"]), {"query": "query: "}
+    >>> model = SentenceTransformer(modules=[words], prompts=prompts, device="cpu")
+    >>> TorchFeatureExtractor(model, prompt="query").transform(["by the sea", "train"])
+    array([[1., 1., 0.],
+           [1., 0., 1.]], dtype=float32)
     """
 
     _for_columns = "Take another `pooling` than None."
@@ -507,10 +533,11 @@ class TorchFeatureExtractor(BridgeTransformer):
         state = {name: value for name, value in state.items() if name not in left_out}
         key = self.cache_key
         state[_FINGERPRINT] = known_fingerprint(self.model, cache_key=key)
+        state[_TOLD] = known_told(self.model)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        known = state.pop(_FINGERPRINT, None)
+        known, told = state.pop(_FINGERPRINT, None), state.pop(_TOLD, None)
         # A pickle of before a parameter was there has none of it.
         given = signature(type(self)).parameters.values()
         before = {
@@ -520,7 +547,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         super().__setstate__(state)
         self._note_settings()
         if known is not None:
-            remember_fingerprint(self.model, known)
+            remember_fingerprint(self.model, known, told)
 
     def _note_settings(self) -> None:
         """Note the settings under which what was learnt holds."""

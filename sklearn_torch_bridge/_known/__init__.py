@@ -9,7 +9,9 @@ from sklearn_torch_bridge._known._model_fingerprint import (
     fingerprint_module,
     is_received,
     known_fingerprint,
+    known_told,
     remember_fingerprint,
+    told_of_model,
 )
 from sklearn_torch_bridge._known._recall import Recall, RememberingSink, cache_at
 from sklearn_torch_bridge._known._row_contents import RowContents
@@ -27,6 +29,8 @@ __all__ = [
     "fingerprint_module",
     "is_received",
     "known_fingerprint",
+    "known_told",
     "remember_fingerprint",
     "settings_fingerprint",
+    "told_of_model",
 ]

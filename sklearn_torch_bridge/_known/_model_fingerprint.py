@@ -8,6 +8,7 @@ so that with a warm cache no other process loads it.
 
 from collections.abc import MutableMapping
 from contextlib import suppress
+from dataclasses import astuple
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,14 +18,23 @@ from torch import nn
 from sklearn_torch_bridge._digest import digest, fingerprint_files
 from sklearn_torch_bridge._errors import FingerprintError
 from sklearn_torch_bridge._pickling import is_module_call
-from sklearn_torch_bridge.models import ByCallable, files_of, is_loaded, load_model
+from sklearn_torch_bridge.models import (
+    ByCallable,
+    Told,
+    files_of,
+    is_loaded,
+    load_model,
+    told_of,
+)
 
 __all__ = [
     "fingerprint_model",
     "fingerprint_module",
     "is_received",
     "known_fingerprint",
+    "known_told",
     "remember_fingerprint",
+    "told_of_model",
 ]
 
 
@@ -41,6 +51,7 @@ class _ByModel:
 
 
 _RECEIVED = _ByModel()  # fingerprints, with pickles of models not loaded here since
+_RECEIVED_TOLD = _ByModel()  # what is told of such models
 _COMPUTED = _ByModel()  # whether it was asked for here
 
 
@@ -130,12 +141,35 @@ def is_received(model: Any) -> bool:
     return may_be and model in _RECEIVED.of(model) and not is_loaded(model)
 
 
+def told_of_model(model: Any) -> Told:
+    """Return what is told of a model; it is loaded only if its fingerprint needs it."""
+    if is_received(model) and model in _RECEIVED_TOLD.of(model):
+        received: Told = _RECEIVED_TOLD.of(model)[model]
+        return received
+    return told_of(model) or load_model(model).told
+
+
+def known_told(model: Any) -> tuple[Any, ...] | None:
+    """Return what is told of a model if that is known, for a pickle of the model."""
+    if not isinstance(model, str) and not _is_callable(model):
+        return None
+    if is_loaded(model):
+        return astuple(load_model(model).told)
+    told = _RECEIVED_TOLD.of(model).get(model)
+    return None if told is None else astuple(told)
+
+
 def _is_callable(model: Any) -> bool:
     """Check for a callable that makes a module."""
     is_module = isinstance(model, nn.Module) or is_module_call(model)
     return callable(model) and not is_module
 
 
-def remember_fingerprint(model: Any, fingerprint: bytes) -> None:
+def remember_fingerprint(
+    model: Any, fingerprint: bytes, told: tuple[Any, ...] | None = None
+) -> None:
     """Use the fingerprint that another process computed until the model is loaded."""
     _RECEIVED.of(model)[model] = fingerprint
+    _RECEIVED_TOLD.of(model).pop(model, None)
+    if told is not None:
+        _RECEIVED_TOLD.of(model)[model] = Told(*told)

@@ -250,9 +250,11 @@ class _Preprocess:
                 features = dict(module.preprocess(list(rows), prompt=prompt))
             else:  # sentence-transformers 5
                 features = _preprocess_5(module, rows, prompt)
-        n_prompt = 0 if _pools_prompt(module) else features.get("prompt_length") or 0
+        n_prompt = int(features.get("prompt_length") or 0)
+        if n_prompt and _pools_prompt(module):
+            n_prompt = 0
         mask = features.get("attention_mask")
-        return Inputs(args=(features,), mask=mask, n_prompt=int(n_prompt))
+        return Inputs(args=(features,), mask=mask, n_prompt=n_prompt)
 
 
 def _preprocess_5(module: Any, rows: Sequence[Any], prompt: str) -> dict[str, Any]:
@@ -269,7 +271,7 @@ def _preprocess_5(module: Any, rows: Sequence[Any], prompt: str) -> dict[str, An
 
 def _pools_prompt(module: nn.Module) -> bool:
     """Return whether the tokens of a prompt enter the vector of a text."""
-    return all(getattr(part, "include_prompt", True) for part in module.children())
+    return all(getattr(part, "include_prompt", True) for part in module.modules())
 
 
 def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:

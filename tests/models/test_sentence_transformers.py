@@ -1,6 +1,7 @@
 """``"st:"`` and `SentenceTransformer` objects: `encode` returns the same."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge.models._sentence_transformers import (
+    _preprocess_5,
+    st_told,
+    wrap_sentence_transformer,
+)
 from tests import families
 
 SAME = {"rtol": 0, "atol": 1e-6}
@@ -82,6 +88,30 @@ def test_the_prompt_of_a_model_stands_before_each_text(
     for given in (model, f"st:{saved(model, tmp_path / 'm')}"):
         Z = TorchFeatureExtractor(given, batch_size=3).transform(texts)
         np.testing.assert_allclose(Z, expected, **PLAIN)
+
+
+def test_the_older_library_is_told_where_the_prompt_ends():
+    class Older:
+        tokenizer = SimpleNamespace(all_special_ids=[2, 3])
+
+        def tokenize(self, texts):
+            rows = [[2, *map(ord, text), 3] for text in texts]
+            return {"input_ids": torch.tensor(rows)}
+
+    features = _preprocess_5(Older(), ["b"], "a ")
+    assert features["input_ids"].tolist() == [[2, 97, 32, 98, 3]]
+    assert features["prompt_length"] == 3
+    assert "prompt_length" not in _preprocess_5(Older(), ["b"], "")
+
+
+def test_what_files_tell_of_a_model_is_what_it_tells(minilm_path, tmp_path):
+    whole = SentenceTransformer(minilm_path, device="cpu", prompts={"query": "q: "})
+    parts = SentenceTransformer(modules=parts_of(minilm_path), device="cpu")
+    parts.default_prompt_name = "document"
+    for model in (whole, parts):
+        folder = saved(model, tmp_path / f"m{len(model)}")
+        assert st_told(folder) == wrap_sentence_transformer(model).told
+    assert wrap_sentence_transformer(whole).normalizes
 
 
 def test_a_model_that_truncates_equals_encode(minilm_path, texts):

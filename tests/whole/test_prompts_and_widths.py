@@ -1,6 +1,7 @@
 """`prompt` and `truncate_dim`: equal to `encode`; in keys, in grids, saved."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from torch import nn
 from sklearn_torch_bridge import (
     BadRowWarning,
     TorchFeatureExtractor,
+    adapters,
     models,
     precompute,
 )
@@ -197,6 +199,41 @@ def test_with_a_warm_cache_no_model_is_loaded(bert, cache_path, tmp_path, monkey
     assert np.allclose(np.linalg.norm(Z, axis=1), 1)
 
 
+class Loads:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self):
+        return SentenceTransformer(self.folder, device="cpu")
+
+
+def test_what_is_told_of_a_callables_model_travels(
+    bert, cache_path, tmp_path, monkeypatch
+):
+    bert.save_pretrained(str(tmp_path / "st"))
+    build = Loads(str(tmp_path / "st"))
+    options = {"prompt": "query", "truncate_dim": 4, "cache": cache_path}
+    extractor = TorchFeatureExtractor(build, **options)
+    Z = extractor.transform(TEXTS)
+    data = pickle.dumps(pickle.loads(pickle.dumps(extractor)))  # noqa: S301 - made here
+    monkeypatch.setattr(models._load_model, "_call", None)  # no callable is called
+    again = pickle.loads(data)  # noqa: S301 - made here
+    np.testing.assert_array_equal(again.transform(TEXTS), Z)
+
+
+def test_prompts_that_files_do_not_have_are_an_error(
+    bert, cache_path, tmp_path, monkeypatch
+):
+    bert.save_pretrained(str(tmp_path / "st"))
+    library = models._registry.LIBRARIES["st"]
+    other = replace(library, told=lambda _: models.Told({"query": "else: "}))
+    monkeypatch.setitem(models._registry.LIBRARIES, "st", other)
+    model = f"st:{tmp_path / 'st'}"
+    extractor = TorchFeatureExtractor(model, prompt="query", cache=cache_path)
+    with pytest.raises(RuntimeError, match=r"'else: ', but once loaded it is 'o p '"):
+        extractor.transform(TEXTS)
+
+
 def test_missing_texts_get_no_prompt(bert):
     extractor = TorchFeatureExtractor(bert, prompt="query", on_error="nan")
     with pytest.warns(BadRowWarning, match="row 1"):
@@ -333,3 +370,23 @@ def test_both_are_saved_and_shown(tmp_path, bert):
     np.testing.assert_array_equal(loaded.transform(TEXTS), extractor.transform(TEXTS))
     assert loaded.transform([]).shape == (0, 4)
     assert "truncate_dim" in loaded._repr_html_()
+
+
+def test_a_folder_of_before_these_parameters_still_loads(tmp_path):
+    extractor = TorchFeatureExtractor(mlp(), device="cpu").fit(np.eye(4))
+    before = extractor.get_params()
+    del before["prompt"], before["truncate_dim"]
+    extractor.get_params = lambda deep: before
+    extractor.save(tmp_path / "saved")
+    loaded = TorchFeatureExtractor.load(tmp_path / "saved", mlp)
+    assert loaded.prompt is loaded.truncate_dim is None
+    assert loaded.transform(np.eye(4)).shape == (4, 3)
+
+
+def test_dask_knows_the_narrow_width():
+    da = pytest.importorskip("dask.array")
+    extractor = TorchFeatureExtractor(mlp(), truncate_dim=2)
+    X = np.eye(4, dtype=np.float32)
+    Z = adapters.to_dask(extractor, da.from_array(X, chunks=2))
+    assert Z.shape == (4, 2)
+    np.testing.assert_allclose(Z.compute(scheduler="sync"), extractor.transform(X))
