@@ -171,8 +171,12 @@ class TorchFeatureExtractor(BridgeTransformer):
       takes images or sound;
     - images of Pillow, paths, arrays (height, width, channels) of uint8, for a model
       of images: made upright and RGB, then prepared as the model's processor says;
-    - arrays at the rate of the model, mappings with ``array`` and ``sampling_rate``,
-      or paths of WAV files, for a model of sound;
+    - for a model of sound, arrays at its rate, mappings with ``array`` and
+      ``sampling_rate`` (of datasets also with ``bytes`` and ``path``), or paths: of WAV
+      files, with the extra ``sound`` also of FLAC, OGG, MP3 and others. Integers are
+      divided by their range, several channels averaged where the model takes one, and
+      other rates resampled (extra ``sound``), with one warning a call for rows whose
+      rate is below the model's;
     - a mapping of equally long arrays or tensors: keyword arguments of the model;
     - a `torch.utils.data.Dataset` with a length, read when a batch needs it; of an
       item that is a tuple, the first entry;

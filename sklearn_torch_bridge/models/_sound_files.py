@@ -61,20 +61,12 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         yield file
 
 
-class _Memory(io.BytesIO):
-    """Bytes for a decoder that may seek to before their start, as files allow it."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a place in the bytes."""
-        return super().seek(max(offset, 0) if whence == io.SEEK_SET else offset, whence)
-
-
 @contextmanager
 def _decoder(source: Source) -> Iterator[Any]:
     """Open a file of any kind; an error of the decoder becomes a `ValueError`."""
     purpose = "opening sound other than WAV files of plain numbers"
     soundfile = import_optional("soundfile", purpose=purpose)
-    given = _Memory(source) if isinstance(source, bytes) else str(source)
+    given = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
         with soundfile.SoundFile(given) as decoder:
             yield decoder
