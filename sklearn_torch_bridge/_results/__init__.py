@@ -6,7 +6,7 @@ Hides how batches in any order find their rows, and how a file tells finished ro
 from sklearn_torch_bridge._results._array_sink import ArraySink
 from sklearn_torch_bridge._results._entries_sink import EntriesSink, entries_of
 from sklearn_torch_bridge._results._file_sink import FileSink
-from sklearn_torch_bridge._results._first_columns import FirstColumns, WidthError
+from sklearn_torch_bridge._results._first_columns import FirstColumns
 from sklearn_torch_bridge._results._sink import Sink
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "FileSink",
     "FirstColumns",
     "Sink",
-    "WidthError",
     "entries_of",
 ]

@@ -9,13 +9,9 @@ import torch
 
 from sklearn_torch_bridge._types import Tokens
 
-__all__ = ["FirstColumns", "WidthError"]
+__all__ = ["FirstColumns"]
 
 _MOST_AXES = 3  # of rows, tokens and features
-
-
-class WidthError(ValueError):
-    """More columns were asked for than there are: no row can have them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class FirstColumns:
                 f"features, got rows of shape {tuple(values.shape[1:])}. Name a "
                 "`pooling`, which leaves one vector a row."
             )
-            raise WidthError(msg)
+            raise ValueError(msg)
         width = values.shape[-1]
         if self.n_kept > width:
             where = f" of layer {self.layers[place]!r}" if self.layers else ""
@@ -58,7 +54,7 @@ class FirstColumns:
                 f"`truncate_dim` must be at most the width of `Z`, {width}{where}, got "
                 f"{self.n_kept}."
             )
-            raise WidthError(msg)
+            raise ValueError(msg)
         kept = values[..., : self.n_kept]
         return _of_length_1(kept) if self.normalizes else kept
 

@@ -33,7 +33,7 @@ from sklearn_torch_bridge._replica import (
     replica,
     taps,
 )
-from sklearn_torch_bridge._results import Sink, WidthError
+from sklearn_torch_bridge._results import Sink
 from sklearn_torch_bridge._row_numbers import count_rows, describe_rows, single_rows
 from sklearn_torch_bridge._rows import Feed
 from sklearn_torch_bridge._run._autocast import autocast_for
@@ -273,7 +273,7 @@ class _Run:
         with self.lock:
             try:
                 n_done = self.sink.write(rows, pieces)
-            except (CacheError, WidthError):
+            except CacheError:
                 raise
             except (TypeError, ValueError) as error:
                 which = describe_rows(self.sink.caller_rows(rows))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_torch_bridge._results import FirstColumns, WidthError
+from sklearn_torch_bridge._results import FirstColumns
 from sklearn_torch_bridge._types import Tokens
 
 VALUES = np.array([[3.0, 4.0, 5.0], [0.0, 0.0, 1.0]])
@@ -38,12 +38,12 @@ def test_tokens_are_made_narrower_each():
 
 
 def test_more_columns_than_there_are_is_an_error():
-    with pytest.raises(WidthError, match=r"width of `Z`, 3, got 4\."):
+    with pytest.raises(ValueError, match=r"width of `Z`, 3, got 4\."):
         FirstColumns(4)([VALUES])
-    with pytest.raises(WidthError, match=r"`Z`, 3 of layer 'b', got 5\."):
+    with pytest.raises(ValueError, match=r"`Z`, 3 of layer 'b', got 5\."):
         FirstColumns(5, layers=("a", "b"))([np.ones((1, 6)), VALUES])
 
 
 def test_maps_have_no_columns():
-    with pytest.raises(WidthError, match=r"rows of shape \(4, 5, 6\)\. Name a"):
+    with pytest.raises(ValueError, match=r"rows of shape \(4, 5, 6\)\. Name a"):
         FirstColumns(2)([torch.zeros(3, 4, 5, 6)])
