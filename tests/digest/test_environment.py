@@ -1,8 +1,14 @@
 """Variables of the environment count by the names in the code that reads them."""
 
+import getpass
+import locale
 import os
 import os as system
+import shutil
+import tempfile
 from os import environ, getenv
+from os.path import expandvars
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +68,24 @@ def by_its_own_name(x):
     return x if own("STB_TESTS_MODE") else -x
 
 
+def in_a_text(x):
+    return x + len(os.path.expandvars("/data/$STB_TESTS_MODE/x"))
+
+
+def in_braces(x):
+    return x + len(expandvars("${STB_TESTS_MODE}"))
+
+
+def in_a_text_by_its_own_import(x):
+    from os.path import expandvars as own
+
+    return x + len(own("$STB_TESTS_MODE"))
+
+
+def with_a_default_put_together(x, name="a"):
+    return x + len(os.getenv("STB_TESTS_MODE", name.lower() + f"{name}b"))
+
+
 def inside(x):
     return [os.environ.get("STB_TESTS_MODE") for _ in x]
 
@@ -87,6 +111,7 @@ READING = [
     *(by_get, by_getenv, by_item, by_membership, by_lack, by_imported_names),
     *(by_another_name, by_a_global_name, by_a_global_mapping, by_its_own_import),
     *(by_its_own_name, inside, three_calls_down, closed_over()),
+    *(in_a_text, in_braces, in_a_text_by_its_own_import, with_a_default_put_together),
 ]
 
 
@@ -131,9 +156,31 @@ def by_its_own_import_of_any(x, name="a"):
     return x + own.environ[name]
 
 
+def by_a_sum(x, name="MODE"):
+    return x + len(os.getenv("STB_TESTS_" + name, ""))
+
+
+def by_a_filled_text(x, name="MODE"):
+    return x + len(os.environ.get(f"STB_TESTS_{name}", ""))
+
+
+def by_a_method_of_a_text(x):
+    return x + len(os.environ.get("stb_tests_mode".upper(), ""))
+
+
+def by_any_text(x, text="$STB_TESTS_MODE"):
+    return x + len(os.path.expandvars(text))
+
+
+def by_a_sum_of_texts(x, text="/x"):
+    return x + len(os.path.expandvars("$STB_TESTS_MODE" + text))
+
+
 @pytest.mark.parametrize(
     "function",
     [
+        *(by_a_sum, by_a_filled_text, by_a_method_of_a_text),
+        *(by_any_text, by_a_sum_of_texts),
         *(by_any_name, by_any_name_of_getenv, as_a_whole, by_items, kept_first),
         by_its_own_import_of_any,
     ],
@@ -143,6 +190,20 @@ def test_names_that_are_not_constant_ask_for_a_key(function):
     with pytest.raises(FingerprintError, match=r"'os\.environ' is .*Give `cache_key`"):
         digest(function)
     assert digest(function, lenient=True) == digest(function, lenient=True)
+
+
+PLACES = [
+    *(lambda: Path("~/x").expanduser(), Path.home, getpass.getuser),
+    *(tempfile.gettempdir, os.getcwd, locale.getlocale, lambda: shutil.which("ls")),
+]
+
+
+@pytest.mark.parametrize("function", PLACES, ids=map(str, range(len(PLACES))))
+def test_places_and_names_of_people_do_not_count(function, monkeypatch):
+    before = digest(function)
+    for name in ("HOME", "USERPROFILE", "USER", "TMPDIR", "LANG", "PATH"):
+        monkeypatch.setenv(name, "other")
+    assert digest(function) == before
 
 
 def test_what_is_only_set_is_not_read():
