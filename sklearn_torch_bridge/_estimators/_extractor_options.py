@@ -78,10 +78,10 @@ class Request:
         """Return 32 bytes for what the model computes."""
         return fingerprint_model(self.model, cache_key=self.cache_key)
 
-    def fingerprint(self, model: bytes, reading: Reading, prompt: str) -> bytes:
+    def fingerprint(self, model: bytes, reading: Reading, prompt: Any) -> bytes:
         """Return 32 bytes for all that decides what a row becomes under a reading.
 
-        `prompt` is the text of the prompt.
+        `prompt` is what counts of the prompt.
         """
         return settings_fingerprint(
             model,

@@ -52,7 +52,7 @@ class Plan:
         )
 
     @cached_property
-    def _told(self) -> Told:
+    def _told(self) -> Told | None:
         """What is told of the model, without loading it where that can be."""
         return told_of_model(self.request.model)
 
@@ -67,14 +67,15 @@ class Plan:
         is_vector = is_ours and pool is not POOLINGS["flatten"]
         normalizes = own and is_vector
         if normalizes:
-            is_pooled = pool is not None
-            normalizes = self._told.has_length_1(request.output, is_pooled=is_pooled)
+            told, is_pooled = self._told or self.loaded.told, pool is not None
+            normalizes = told.has_length_1(request.output, is_pooled=is_pooled)
         return FirstColumns(request.truncate_dim, normalizes, self.layers)
 
     @cached_property
-    def _prompt_in_keys(self) -> str:
-        """What counts of the prompt: its text."""
-        return text_of_prompt(self.request.prompt, self._told)
+    def _prompt_in_keys(self) -> Any:
+        """What counts of the prompt: its text, or what is written, to load no model."""
+        prompt, told = self.request.prompt, self._told
+        return (prompt,) if told is None else text_of_prompt(prompt, told)
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ class Plan:
             )
             raise RuntimeError(msg)
         text = self.receiver.prompt_text
-        if text != self._prompt_in_keys:
+        if self._told is not None and text != self._prompt_in_keys:
             msg = (
                 f"The prompts of `model`={model!r} must be those in its files, where "
                 f"`prompt` is {self._prompt_in_keys!r}, but once loaded it is "

@@ -141,12 +141,15 @@ def is_received(model: Any) -> bool:
     return may_be and model in _RECEIVED.of(model) and not is_loaded(model)
 
 
-def told_of_model(model: Any) -> Told:
-    """Return what is told of a model; it is loaded only if its fingerprint needs it."""
+def told_of_model(model: Any) -> Told | None:
+    """Return what is told of a model; None if it would be loaded for that alone."""
     if is_received(model) and model in _RECEIVED_TOLD.of(model):
         received: Told = _RECEIVED_TOLD.of(model)[model]
         return received
-    return told_of(model) or load_model(model).told
+    told = told_of(model)
+    if told is None and isinstance(model, str) and files_of(model) is not None:
+        return None
+    return told or load_model(model).told
 
 
 def known_told(model: Any) -> tuple[Any, ...] | None:

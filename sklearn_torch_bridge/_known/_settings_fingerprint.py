@@ -24,7 +24,7 @@ def settings_fingerprint(
     output: Selector = None,
     pooling: str | Pool | None = "auto",
     preprocess: Preprocess | Any = None,
-    prompt: str = "",
+    prompt: Any = "",
     precision: str | None = None,
     compile: Any = False,  # noqa: A002 - the name of the parameter of the extractor
     device_type: str = "cpu",
