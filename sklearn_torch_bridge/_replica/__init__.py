@@ -18,12 +18,15 @@ from sklearn_torch_bridge._replica._layer_vectors import (
 )
 from sklearn_torch_bridge._replica._make_replica import Replica, replica
 from sklearn_torch_bridge._replica._module_copy import copy_module, is_state
+from sklearn_torch_bridge._replica._operations import operation
+from sklearn_torch_bridge._replica._redirected_draws import Generators, redirected
 from sklearn_torch_bridge._replica._rows_in_values import following_axes, plain_axis
 from sklearn_torch_bridge._replica._watch import RunAgainError
 
 __all__ = [
     "Call",
     "Forwards",
+    "Generators",
     "Kept",
     "Looks",
     "ReadError",
@@ -40,7 +43,9 @@ __all__ = [
     "following_axes",
     "is_state",
     "literal_names",
+    "operation",
     "plain_axis",
+    "redirected",
     "replica",
     "taps",
 ]

@@ -39,7 +39,10 @@ def redirected(
 
     `seeded` is the overload of `function` that takes a generator.
     """
-    generator = generators.on(_device_of(given))
+    device = _device_of(given)
+    if device.type == "meta":  # where nothing is drawn
+        return NotImplemented
+    generator = generators.on(device)
     if seeded is not None:
         return _call(seeded, {**given, "generator": generator})
     if function is torch.ops.aten.native_dropout.default:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sklearn_torch_bridge.models._own_draws import OwnDraws
+
 __all__ = ["LoadingReport", "loading_report"]
 
 _MOST_NAMES = 3
@@ -78,6 +80,7 @@ def loading_report(model: str) -> Iterator[LoadingReport]:
     report = LoadingReport(model)
     with ExitStack() as patches:
         patches.enter_context(_LOCK)
+        patches.enter_context(OwnDraws())
         place = _patched(nn.Module, "load_state_dict", _of_state_dict, report)
         patches.enter_context(place)
         if "transformers" in sys.modules:

@@ -12,6 +12,7 @@ from torch import nn
 from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._media import ImageRows
+from sklearn_torch_bridge.models._own_draws import OwnDraws
 from sklearn_torch_bridge.models._safe_loading import loading
 from sklearn_torch_bridge.models._timm import stack_images
 
@@ -33,7 +34,7 @@ def load_torchvision(name: str) -> LoadedModel:
     models = import_optional("torchvision", purpose=f"`model`={model!r}").models
     with loading(model, must=_BE_KNOWN, errors=_UNKNOWN):
         weights, builder = _find(models, name)
-    with loading(model, must=_BE_CACHED):
+    with loading(model, must=_BE_CACHED), OwnDraws():
         module = builder(weights=weights)
     _remove_head(module)
     prepare = partial(stack_images, weights.transforms())
