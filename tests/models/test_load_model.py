@@ -342,6 +342,39 @@ def test_a_callable_that_finds_another_module_is_called_again(cache):
         assert extractor.transform([[1.0]]).item() == 3
 
 
+class Sized:
+    """Makes a module as wide as one of several places says."""
+
+    width = 1
+    __slots__ = ("__weakref__", "file", "nested")
+
+    def __init__(self, file):
+        self.file, self.nested = file, {"a": [{"width": 1}]}
+
+    def __call__(self):
+        widths = self.width, self.nested["a"][0]["width"], int(self.file.read_text())
+        return nn.Linear(2, sum(widths) + int(os.environ.get("STB_TESTS_WIDTH", "0")))
+
+
+@pytest.mark.parametrize("place", ["class", "nested", "file", "environment"])
+def test_a_callable_is_called_again_whatever_it_reads(place, tmp_path, monkeypatch):
+    file = tmp_path / "width"
+    file.write_text("1")
+    model = Sized(file)
+    extractor = TorchFeatureExtractor(model)
+    X = np.ones((1, 2), np.float32)
+    first = extractor.transform(X)
+    np.testing.assert_array_equal(extractor.transform(X), first)  # the same weights
+    changes = {
+        "class": lambda: monkeypatch.setattr(Sized, "width", 2),
+        "nested": lambda: model.nested["a"][0].update(width=2),
+        "file": lambda: file.write_text("2"),
+        "environment": lambda: monkeypatch.setenv("STB_TESTS_WIDTH", "1"),
+    }
+    changes[place]()
+    assert extractor.transform(X).shape == (1, first.shape[1] + 1)
+
+
 def test_a_callable_that_counts_its_calls_is_called_once():
     calls = []
 
