@@ -23,8 +23,9 @@ export TOKENIZERS_PARALLELISM = true
 demo: $(READY)
 	$(BIN)/python examples/10_text_classification.py
 
+# On each of two cores a file of tests at a time, so that its tests share what is slow.
 test: $(READY)
-	$(PYTEST) -m "not slow"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
