@@ -10,12 +10,16 @@ Each function takes ``(hidden, mask)`` and returns a tensor of one row per sampl
   `mean` and `max` reduce space;
 - `gap` and `gmp` reduce everything after the second axis, whatever the rank.
 
-An extractor hands each of them the rows first. Maps of features have their channels
-second for ``"auto"`` and the names `mean`, `max`, `gap` and `gmp`, wherever the model
-has them: the modules that ran before show it (a layer normalisation or a linear layer
-over the last axis, a convolution over the second). Where they show nothing, the second
-axis is taken for the channels', as torch has it. `flatten` and callables get the layout
-of the model.
+An extractor hands each of them the rows first. Where rows are padded, tokens come
+second for `mean`, `max`, `last` and `cls`: two lengths show which axis has them. `gap`,
+`gmp`, and `mean` and `max` of maps, take no mask: they get rows of one length. What
+would make a vector as wide as a row is long, as `flatten` does, is an error there.
+
+Maps of features have their channels second for ``"auto"`` and the names `mean`, `max`,
+`gap` and `gmp`, wherever the model has them: the modules that ran before show it (a
+layer normalisation or a linear layer over the last axis, a convolution over the
+second). Where they show nothing, the second axis is taken for the channels', as torch
+has it. `flatten` and callables get the layout of the model.
 
 `mask` has shape (n_samples, n_tokens), True (or 1) = keep. Half types are averaged in
 float32. A row of which no token is kept becomes NaN.

@@ -10,15 +10,11 @@ from sklearn_torch_bridge._replica._findings import findings_of
 from sklearn_torch_bridge._replica._forwards import Forwards, UnfitModelError
 from sklearn_torch_bridge._replica._known_axes import Kept
 from sklearn_torch_bridge._replica._layer_names import check_layers, literal_names
-from sklearn_torch_bridge._replica._layer_vectors import (
-    Looks,
-    Reader,
-    ReadError,
-    Reading,
-)
+from sklearn_torch_bridge._replica._layer_vectors import Looks, Reader
 from sklearn_torch_bridge._replica._make_replica import Replica, replica
 from sklearn_torch_bridge._replica._module_copy import copy_module, is_state
 from sklearn_torch_bridge._replica._operations import operation
+from sklearn_torch_bridge._replica._readings import ReadError, Reading
 from sklearn_torch_bridge._replica._redirected_draws import Generators, redirected
 from sklearn_torch_bridge._replica._rows_in_values import following_axes, plain_axis
 from sklearn_torch_bridge._replica._watch import RunAgainError

@@ -129,7 +129,8 @@ class Forwards:
             seed = _seed_of(inputs)
         is_new = self._kind not in findings.seen
         before = self._all_states() if is_new else []
-        self._flow = RowsFlow(inputs, n_rows) if is_new and n_rows > 1 else None
+        follows = is_new and (n_rows > 1 or inputs.mask is not None)
+        self._flow = RowsFlow(inputs, n_rows) if follows else None
         guards = self.lent.guards()
         watch = Watch(findings, self.layers, guards, seed, n_rows, flow=self._flow)
         began = time.perf_counter()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sklearn_torch_bridge._replica._rows_in_values import following_axes
+from sklearn_torch_bridge._replica._tokens_in_values import ONE_LENGTH, changed_axes
 
 __all__ = ["Kept", "KnownAxes"]
 
@@ -51,6 +52,31 @@ class KnownAxes:
         self._rows[place] = axis
         if n_rows == 1:
             self._kept["rows", place] = axis
+
+    def see_tokens(self, place: object, shape: Sequence[int], n_tokens: int) -> None:
+        """Look at a value, rows first, until two lengths show where its tokens are."""
+        if ("tokens", place) in self._kept:
+            return
+        before, n_before = self._kept.setdefault(
+            ("length", place), (tuple(shape), n_tokens)
+        )
+        axes = None if n_before == n_tokens else changed_axes(shape, before)
+        if axes is not None:
+            self._kept["tokens", place] = axes
+
+    def tokens(self, place: object, n_tokens: int) -> tuple[int, ...] | None:
+        """Return the axes that follow the number of tokens; None if it is not known."""
+        axes: tuple[int, ...] | None = self._kept.get(("tokens", place))
+        return self._kept.get(("tokens", place, n_tokens)) if axes is None else axes
+
+    def keep_tokens(self, place: object, axes: tuple[int, ...]) -> None:
+        """Keep the axes that follow the number of tokens, if any were seen to."""
+        if axes:
+            self._kept.setdefault(("tokens", place), axes)
+
+    def keep_one_length(self, place: object, n_tokens: int) -> None:
+        """Keep that the model takes no other number of tokens than this."""
+        self._kept["tokens", place, n_tokens] = ONE_LENGTH
 
     def channels(self, place: object, shape: Sequence[int]) -> int | None:
         """Return the axis of channels, the rows being first; None if it is unknown."""

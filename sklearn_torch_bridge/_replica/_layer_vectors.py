@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,6 +11,12 @@ from sklearn_torch_bridge._convert import select_output
 from sklearn_torch_bridge._replica._channels_in_values import Call, channels_axis
 from sklearn_torch_bridge._replica._known_axes import Kept, KnownAxes
 from sklearn_torch_bridge._replica._own_tokens import OwnTokens
+from sklearn_torch_bridge._replica._readings import (
+    Reading,
+    carried,
+    check_tensor,
+    why_missing,
+)
 from sklearn_torch_bridge._replica._rows_flow import RowsFlow
 from sklearn_torch_bridge._replica._rows_in_values import (
     Look,
@@ -19,11 +25,18 @@ from sklearn_torch_bridge._replica._rows_in_values import (
     plain_axis,
     rows_axis,
 )
+from sklearn_torch_bridge._replica._tokens_in_values import (
+    ONE_LENGTH,
+    changed_axes,
+    needs_tokens,
+    padded,
+    with_tokens,
+)
 from sklearn_torch_bridge._tensor_bytes import check_storage
-from sklearn_torch_bridge._types import Piece, Pool, Selector, Tokens
+from sklearn_torch_bridge._types import Piece, Tokens
 from sklearn_torch_bridge.pooling import POOLINGS
 
-__all__ = ["ReadError", "Reader", "Reading"]
+__all__ = ["Looks", "Reader"]
 
 _TWO_AXES = 2
 _MAP_AXES = 4
@@ -31,43 +44,10 @@ _OVER_SPACE = frozenset(
     POOLINGS[name] for name in ("auto", "mean", "max", "gap", "gmp")
 )
 _AS_IT_IS = -1  # no axis is the rows', and a callable of the caller's makes vectors
-_MOST_NAMES = 5
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What to take of each forward pass: a layer ("" is the model's output), pooled.
-
-    Weights that are `missing` in the model's files are NaN, and so is what needs them.
-    """
-
-    layer: str = ""
-    output: Selector = None
-    pool: Pool | None = None
-    needs_vector: bool = False
-    missing: tuple[str, ...] = ()
-
-    @property
-    def has_own_pool(self) -> bool:
-        """Whether vectors are made by a callable that is none of ours."""
-        return self.pool is not None and self.pool not in POOLINGS.values()
 
 
 Looks = dict[int, Look]
 """What came of another batch, by the number of the reading."""
-
-
-@dataclass(eq=False)
-class ReadError(Exception):
-    """Carries an error of ours, in reading a layer, through the model's forward.
-
-    With `of_batch` there was another number of results than of rows: one row alone
-    might pass, and mean something else.
-    """
-
-    reason: Exception
-    layer: str
-    of_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +56,15 @@ class _Waiting:
 
     hidden: torch.Tensor
     rows: int | None
+    channels: int | None
+
+
+class _Axes(NamedTuple):
+    """Where a value has its rows; and, with them first, its channels and tokens."""
+
+    rows: int
+    channels: int
+    tokens: tuple[int, ...]
 
 
 class Reader:
@@ -106,6 +95,8 @@ class Reader:
         self._known = KnownAxes({} if kept is None else kept)
         self._trusts_shapes = kept is None
         self._place_of_vectors = (first.layer, first.output, _TWO_AXES)
+        self.pads = True  # rows that are shorter than others
+        self.mask_alone: Callable[[int], torch.Tensor | None] = lambda _: None
         self.flow_of: Callable[[], RowsFlow | None] = lambda: None
         self._keep_look: Callable[[int, torch.Tensor], None] | None = None
         self._last_vectors: torch.Size | None = None  # of a batch that left no doubt
@@ -134,7 +125,10 @@ class Reader:
             and self._is_known(self._place_of_vectors)
             and (value.shape[1] != self._n_rows or self._rows_are_first)
             and self._keep_look is None
-            and (self._mask is None or not self._own_tokens)
+            and (
+                self._mask is None
+                or (not self._own_tokens and value.shape[1] != self._mask.shape[1])
+            )
         ):
             self._found[0] = value
             self._last_vectors = value.shape
@@ -143,7 +137,7 @@ class Reader:
             try:
                 self._read(index, value)
             except Exception as error:
-                raise _carried(error, layer) from error
+                raise carried(error, layer) from error
 
     def take(self, n_rows: int) -> list[Piece]:
         """Return the vectors of the first rows, in the order of the readings."""
@@ -157,6 +151,12 @@ class Reader:
     def seeks_rows(self) -> bool:
         """Whether something waits of which the rows are to be found."""
         return any(one.rows is None for one in self.waiting.values())
+
+    @property
+    def seeks_tokens_alone(self) -> bool:
+        """Whether of all that waits nothing but the tokens are to be found."""
+        known = (one.rows is not None and one.channels for one in self.waiting.values())
+        return all(known)
 
     @contextmanager
     def looking(
@@ -178,40 +178,46 @@ class Reader:
         finally:
             self._keep_look = None
 
-    def settle(self, looks: Looks, stretch: Callable[[], Sequence[Looks]]) -> None:
+    def settle(
+        self,
+        looks: Looks,
+        stretch: Callable[[], Sequence[Looks]],
+        lengths: Callable[[], Looks] = dict,
+    ) -> None:
         """Find the axes of what waits, by looks at the same layers.
 
-        `stretch` looks at them with longer inputs.
+        `stretch` looks at them with longer inputs, `lengths` with fewer or more tokens.
         """
         waiting, self.waiting = self.waiting, {}
         for index, one in waiting.items():
             try:
-                axes = self._settle(index, one, looks.get(index), stretch)
+                axes = self._settle(index, one, looks.get(index), stretch, lengths)
                 self._keep(index, one.hidden, axes)
             except Exception as error:
-                raise _carried(error, self._readings[index].layer) from error
+                raise carried(error, self._readings[index].layer) from error
 
     def _read(self, index: int, value: Any) -> None:
         """Keep a vector a row, or the value itself, if its axes are to be found."""
         reading = self._readings[index]
         hidden = select_output(value, reading.output)
-        _check_tensor(hidden)
+        check_tensor(hidden)
         if hidden.layout is torch.strided and not hidden.is_nested:
             check_storage(hidden)
         if reading.missing and bool(hidden.isnan().any()):
-            raise ValueError(_why_missing(reading.missing))
+            raise ValueError(why_missing(reading.missing))
         if self._keep_look is not None:
             self._keep_look(index, hidden)
         elif hidden.is_nested:
-            self._found[index] = self._piece(reading, *_padded(hidden))
+            self._found[index] = self._piece(reading, *padded(hidden))
         else:
             rows = self._rows_axis(reading, hidden)
             channels = self._channels_axis(reading, hidden, rows)
-            if rows is None or channels is None:
+            tokens = self._tokens_axes(reading, hidden, rows)
+            if rows is None or channels is None or tokens is None:
                 own = self._lasting(hidden, hidden)
-                self.waiting[index] = _Waiting(own, rows)
+                self.waiting[index] = _Waiting(own, rows, channels)
             else:
-                self._keep(index, hidden, (rows, channels))
+                self._keep(index, hidden, _Axes(rows, channels, tokens))
 
     def _rows_axis(self, reading: Reading, hidden: torch.Tensor) -> int | None:
         """Return the axis if the shape says it, or an earlier batch; None in doubt."""
@@ -257,14 +263,50 @@ class Reader:
         shape = _rows_first(hidden, rows).shape
         return self._known.channels(_place(reading, hidden), shape)
 
+    def _tokens_axes(
+        self, reading: Reading, hidden: torch.Tensor, rows: int | None
+    ) -> tuple[int, ...] | None:
+        """Return the axes, with the rows first, or None in doubt."""
+        if rows is None or rows == _AS_IT_IS:
+            return ()
+        shape, mask = _rows_first(hidden, rows).shape, self._mask
+        if self._trusts_shapes or not needs_tokens(reading.pool, shape, mask):
+            return ()
+        assert mask is not None  # noqa: S101 - else it needs none
+        place, n_tokens = _place(reading, hidden), mask.shape[1]
+        self._known.see_tokens(place, shape, n_tokens)
+        flow = self.flow_of()
+        other = None if flow is None or rows else flow.shape_of(hidden)
+        if other is not None:
+            self._known.keep_tokens(place, changed_axes(shape, other) or ())
+        return self._known.tokens(place, n_tokens)
+
+    def _find_tokens(
+        self, index: int, hidden: torch.Tensor, rows: int, lengths: Callable[[], Looks]
+    ) -> tuple[int, ...]:
+        """Return the axes, with the rows first, from a look with another length."""
+        reading = self._readings[index]
+        tokens = self._tokens_axes(reading, hidden, rows)
+        if tokens is not None:
+            return tokens
+        look, place = lengths().get(index), _place(reading, hidden)
+        if look is not None and look.mask is not None:
+            shape = _rows_first(look.value, rows).shape
+            self._known.see_tokens(place, shape, look.mask.shape[1])
+        tokens = self._tokens_axes(reading, hidden, rows)
+        if tokens is None and self._mask is not None:
+            self._known.keep_one_length(place, self._mask.shape[1])
+        return ONE_LENGTH if tokens is None else tokens
+
     def _settle(
         self,
         index: int,
         one: _Waiting,
         look: Look | None,
         stretch: Callable[[], Sequence[Looks]],
-    ) -> tuple[int, int]:
-        """Return the axes of rows and channels of one value, and keep them in mind."""
+        lengths: Callable[[], Looks],
+    ) -> _Axes:
+        """Return the axes of one value, and keep them in mind."""
         reading, n_rows, hidden = self._readings[index], self._n_rows, one.hidden
         rows, place = one.rows, _place(reading, hidden)
         if rows is None:
@@ -285,7 +327,8 @@ class Reader:
             )
             shape = _rows_first(hidden, rows).shape
             self._known.keep_channels(place, shape, channels)
-        return rows, channels
+        tokens = self._find_tokens(index, hidden, rows, lengths)
+        return _Axes(rows, channels, tokens)
 
     def _find_channels(
         self,
@@ -304,12 +347,20 @@ class Reader:
 
         return channels_axis(shape(look), look.calls, longer)
 
-    def _keep(self, index: int, hidden: torch.Tensor, axes: tuple[int, int]) -> None:
-        """Keep the vectors of a value that has its rows and channels on these axes."""
-        reading, (rows, channels) = self._readings[index], axes
-        turned = _rows_first(hidden, rows)
+    def _keep(self, index: int, hidden: torch.Tensor, axes: _Axes) -> None:
+        """Keep the vectors of a value that has its rows and all else on these axes."""
+        reading, channels = self._readings[index], axes.channels
+        turned = _rows_first(hidden, axes.rows)
+        order = [0, channels, *(at for at in range(1, turned.ndim) if at != channels)]
         if channels != 1:
-            turned = turned.movedim(channels, 1)
+            turned = turned.permute(order)
+        if self._mask is not None and axes.tokens:
+            tokens = axes.tokens
+            if tokens != ONE_LENGTH and channels != 1:
+                tokens = tuple(map(order.index, tokens))
+            turned = with_tokens(
+                reading.pool, turned, self._mask, tokens, self._is_fixed
+            )
         mask = self._mask if reading.pool is None else self._mask_of_pools
         piece = self._piece(reading, turned, mask)
         if isinstance(piece, Tokens):
@@ -317,6 +368,17 @@ class Reader:
             self._found[index] = Tokens(values, piece.lengths)
         else:
             self._found[index] = self._lasting(piece, hidden)
+
+    def _is_fixed(self) -> bool:
+        """Return whether all rows have one length, or are padded to it also alone."""
+        if self._mask is None or not self.pads:
+            return not self.pads
+        kept = self._mask.sum(1)
+        shortest = int(kept.argmin())
+        if int(kept[shortest]) == self._mask.shape[1]:
+            return False
+        alone = self.mask_alone(shortest)
+        return alone is not None and not bool(alone.all())
 
     def _piece(
         self, reading: Reading, hidden: torch.Tensor, mask: torch.Tensor | None
@@ -344,7 +406,7 @@ class Reader:
     ) -> torch.Tensor:
         """Return one vector per row; numbers become a column."""
         pooled = hidden if reading.pool is None else reading.pool(hidden, mask)
-        _check_tensor(pooled)
+        check_tensor(pooled)
         if pooled.shape[:1] != (n_rows,):
             msg = (
                 "`pooling` must return one vector per row, and gets the rows on the "
@@ -361,10 +423,6 @@ class Reader:
             )
             raise ValueError(msg)
         return pooled
-
-
-def _carried(error: Exception, layer: str) -> ReadError:
-    return ReadError(error, layer, of_batch=isinstance(error, RowCountError))
 
 
 def _rows_first(hidden: torch.Tensor, axis: int) -> torch.Tensor:
@@ -386,30 +444,3 @@ def _without_first(mask: torch.Tensor, n_tokens: int) -> torch.Tensor:
 
 def _place(reading: Reading, hidden: torch.Tensor) -> object:
     return reading.layer, reading.output, hidden.ndim
-
-
-def _check_tensor(value: Any) -> None:
-    if not isinstance(value, torch.Tensor):
-        msg = (
-            f"what is read off the model must be a tensor, got {type(value).__name__}. "
-            "Choose a tensor with `output`, or tap another `layer`."
-        )
-        raise TypeError(msg)
-
-
-def _why_missing(names: tuple[str, ...]) -> str:
-    shown = ", ".join(map(repr, names[:_MOST_NAMES]))
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return (
-        "`model` must have all weights that the value taken depends on, but its files "
-        f"lack {shown}{more}, and it is NaN without. Complete the files, or take a "
-        "`layer` or an `output` that needs none of them."
-    )
-
-
-def _padded(nested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad nested rows, as of `torch.nn.TransformerEncoder`; return their mask too."""
-    rows = list(nested.unbind())
-    lengths = torch.tensor([[len(row)] for row in rows], device=nested.device)
-    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return padded, torch.arange(padded.shape[1], device=nested.device) < lengths

@@ -198,9 +198,9 @@ class RaggedFeed(Feed):
         self._padding = accepts.padding_id if _are_ids(rows[0]) else 0
 
     @property
-    def padded_by(self) -> str:
-        """The name of what pads: the feed itself."""
-        return type(self).__name__
+    def padded_by(self) -> str | None:
+        """The name of what pads: the feed itself, but for the rows of one array."""
+        return type(self).__name__ if isinstance(self._rows, list) else None
 
     def __len__(self) -> int:
         return len(self._rows)

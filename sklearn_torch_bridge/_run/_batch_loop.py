@@ -209,7 +209,6 @@ class _Run:
             self._delivery(lent.place) as (deliver, flush),
         ):
             lent.forwards.begin(layers, self.options.keeps_rows, stays_watched)
-            reader.flow_of = lent.forwards.flow_now
             if self.options.compile:
                 _check_compilable(lent.forwards, layers)
             again = SecondLook(self.module, lent, layers, reader, call, self.feed)
@@ -399,6 +398,7 @@ class _OnDevice:
             reader.begin(inputs.mask, 2, inputs.n_prompt)
         else:
             reader.begin(inputs.mask, n_rows, inputs.n_prompt)
+        reader.mask_alone = partial(self.again.mask_alone, rows)
         self._forward(inputs, rows)
         return reader.take(n_rows)
 

@@ -131,7 +131,6 @@ class PaddingTrial:
             autocast_for(lent.place, None),
         ):
             lent.forwards.begin(layers, False, False)
-            reader.flow_of = lent.forwards.flow_now
             look = SecondLook(self.module, lent, layers, reader, call, feed)
 
             def results(inputs: Inputs, n_rows: int) -> list[Sequence[torch.Tensor]]:

@@ -1,8 +1,11 @@
 """Look again at layers whose axes are in doubt, with other rows and other sizes."""
 
-from collections.abc import Callable, Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,6 +49,14 @@ class SecondLook:
     call: Run
     feed: Feed
 
+    def __post_init__(self) -> None:
+        self.reader.flow_of = self.lent.forwards.flow_now
+        self.reader.pads = self.feed.padded_by is not None
+
+    def mask_alone(self, rows: Rows, place: int) -> torch.Tensor | None:
+        """Return the mask of one of these rows by itself."""
+        return self.feed.batch(as_indices(rows)[place : place + 1]).mask
+
     def at(self, rows: Rows) -> None:
         """Run the longest of `rows` a few times over, and let the reader settle.
 
@@ -68,17 +79,28 @@ class SecondLook:
         n_others = min(n_rows, _FEW)
         if self.reader.seeks_rows:
             n_others = _OTHER if n_rows == _FEW else _FEW
-        for n_times in dict.fromkeys((n_others, n_rows)):
-            looks = self._looks(run, calls, rows, n_times, None)
-            if looks is not None:
-                break
+        numbers = [*dict.fromkeys((n_others, n_rows))]
+        look = partial(self._looks, run, calls, rows)
+        looks: Looks | None = None
+        if not self.reader.seeks_tokens_alone:
+            for n_times in numbers:
+                looks = look(n_times, lambda inputs: inputs)
+                if looks is not None:
+                    numbers = [n_times]
+                    break
 
         def stretch() -> list[Looks]:
             longer = range(1, self._rank(rows))
-            seen = [self._looks(run, calls, rows, n_times, axis) for axis in longer]
+            seen = [look(numbers[0], partial(_stretched, axis=axis)) for axis in longer]
             return [one for one in seen if one is not None]
 
-        self.reader.settle(looks or {}, stretch)
+        @functools.cache
+        def lengths() -> Looks:
+            changes = (_cut, _doubled)
+            found = (look(*one) for one in itertools.product(numbers, changes))
+            return next((one for one in found if one), {})
+
+        self.reader.settle(looks or {}, stretch, lengths)
 
     def _looks(
         self,
@@ -86,17 +108,16 @@ class SecondLook:
         calls: list[Call],
         rows: Rows,
         n_times: int,
-        longer: int | None,
+        change: Callable[[Inputs], Inputs],
     ) -> Looks | None:
         """Return what comes of one row, several times; None if it cannot be run.
 
-        With `longer`, maps among the inputs are twice as long on that axis.
+        `change` makes inputs of other sizes.
         """
         calls.clear()
         try:
-            inputs = on_device(self._repeated(rows, n_times), self.lent.place)
-            if longer is not None:
-                inputs = _stretched(inputs, longer)
+            repeated = change(self._repeated(rows, n_times))
+            inputs = on_device(repeated, self.lent.place)
             with self.reader.looking(inputs.mask, n_times, calls) as looks:
                 run(inputs)
         except Exception:  # noqa: BLE001 - a model may take one size alone
@@ -145,6 +166,36 @@ def _stretched(inputs: Inputs, axis: int) -> Inputs:
     args = tuple(map(longer, inputs.args))
     kwargs = {name: longer(value) for name, value in inputs.kwargs.items()}
     return replace(inputs, args=args, kwargs=kwargs)
+
+
+def _cut(inputs: Inputs) -> Inputs:
+    """Return inputs with half as many tokens."""
+    return _of_tokens(inputs, lambda value: value[:, : max(1, value.shape[1] // 2)])
+
+
+def _doubled(inputs: Inputs) -> Inputs:
+    """Return inputs with twice as many tokens."""
+    return _of_tokens(inputs, lambda value: torch.cat([value] * 2, 1))
+
+
+def _of_tokens(
+    inputs: Inputs, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Inputs:
+    """Change all inputs that have an entry for each token of each row."""
+    assert inputs.mask is not None  # noqa: S101 - of which the reader has asked
+    shape = inputs.mask.shape
+
+    def changed(value: Any) -> Any:
+        is_tensor = isinstance(value, torch.Tensor)
+        if is_tensor and value.shape[:2] == shape:
+            return change(value)
+        if isinstance(value, Mapping):
+            return {name: changed(one) for name, one in value.items()}
+        return value
+
+    args = tuple(map(changed, inputs.args))
+    mask = change(inputs.mask)
+    return Inputs(args, changed(inputs.kwargs), mask)
 
 
 def _n_map_axes(value: Any) -> int:
