@@ -50,8 +50,8 @@ def lacks_memory(tensor: torch.Tensor) -> str | None:
         held_bytes = tensor.untyped_storage().nbytes()
     except NotImplementedError:  # devices whose tensors have no storage, as XLA's
         return None
-    needed_bytes = int(tensor.nbytes)
-    if needed_bytes and not (tensor.is_contiguous() and tensor.storage_offset() == 0):
+    needed_bytes: int = tensor.nbytes
+    if needed_bytes and (tensor.storage_offset() or not tensor.is_contiguous()):
         steps = zip(tensor.shape, tensor.stride(), strict=True)
         last = tensor.storage_offset() + sum((size - 1) * step for size, step in steps)
         needed_bytes = int(last + 1) * tensor.element_size()

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from sklearn_torch_bridge._devices import check_device, is_on
+from sklearn_torch_bridge._replica._copy_trace import dicts_of
 from sklearn_torch_bridge._replica._findings import Findings
+from sklearn_torch_bridge._replica._held_state import HeldState, containers_in
 from sklearn_torch_bridge._replica._module_copy import NotCopyableError
 from sklearn_torch_bridge._torch_private import is_of_compiler, version_of
 
 __all__ = ["borrowed", "set_eval"]
 
-_REGISTRIES = ("_parameters", "_buffers", "_modules")
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _SMALL_BYTES = 1 << 16
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -29,8 +31,11 @@ def borrowed(
     device: str | torch.device,
     reason: NotCopyableError,
     findings: Findings,
-) -> Iterator[torch.device]:
-    """Put a module in eval mode inside the block; restore all that it was."""
+) -> Iterator[tuple[torch.device, HeldState]]:
+    """Put a module in eval mode inside the block; restore all that it was.
+
+    What it holds is yielded as well, to be put back after each forward.
+    """
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     own_device = next(iter(devices), torch.device("cpu"))
     on_own_device = torch.empty(0, device=own_device)
@@ -48,7 +53,7 @@ def borrowed(
         attributes = _attributes(module)
         try:
             set_eval(module)  # in here, as Ctrl-C may come half-way
-            yield own_device
+            yield own_device, _state_of(module)
         finally:
             try:
                 _restore(attributes, tensors, modes)
@@ -121,12 +126,27 @@ class _Tensors:
 
 def _attributes(module: nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """List the attributes of all parts, each dict with a copy of what it holds."""
-    dicts = []
+    return [(one, dict(one)) for part in _parts(module) for one in dicts_of(part)]
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
     for part in module.modules():
-        is_own = isinstance(part, torch.jit.ScriptModule)
-        if not is_own and not any(map(is_of_compiler, type(part).mro())):
-            dicts += [vars(part), *(vars(part)[name] for name in _REGISTRIES)]
-    return [(one, dict(one)) for one in dicts]
+        is_script = isinstance(part, torch.jit.ScriptModule)
+        if not is_script and not any(map(is_of_compiler, type(part).mro())):
+            yield part
+
+
+def _state_of(module: nn.Module) -> HeldState:
+    """Return what the parts hold now, and the containers among their attributes."""
+    dicts: list[dict[Any, Any]] = []
+    lists: list[Any] = []
+    for part in _parts(module):
+        dicts += dicts_of(part)
+        for name, value in vars(part).items():
+            if name not in _OF_EVERY_MODULE:
+                for one in containers_in(value):
+                    (dicts if isinstance(one, dict) else lists).append(one)
+    return HeldState(dicts, lists)
 
 
 def _restore(

@@ -44,7 +44,7 @@ class Findings:
 
     def hold_for(self, signature: list[Any]) -> None:
         """Forget what was seen, if the module is not made of the same parts now."""
-        if signature != self.signature:
+        if signature is not self.signature and signature != self.signature:
             self.signature = signature
             self.seen.clear()
             self.kept.clear()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from sklearn_torch_bridge._replica._findings import Findings
+from sklearn_torch_bridge._replica._held_state import HeldState
 from sklearn_torch_bridge._replica._lent_tensors import LentTensors
 from sklearn_torch_bridge._replica._random_state import (
     read_generator,
@@ -52,6 +53,7 @@ class Forwards:
     lent: LentTensors
     findings: Findings
     place: torch.device
+    state: HeldState
     layers: tuple[str, ...] = ()
     _keeps_rows: bool = False
     _stays_watched: bool = False
@@ -76,6 +78,7 @@ class Forwards:
     def run(self, call: Callable[[Inputs], None], inputs: Inputs, n_rows: int) -> None:
         """Run one batch."""
         if self._kind is not None:
+            self.state.put_back()
             self.lent.restore()
         if self._kind is None or self._is_single is not (n_rows == 1):
             self._find_out(inputs, n_rows)

@@ -5,9 +5,12 @@ its own, so that a write shows; what a forward was seen to write to is copied, w
 that lies in the same memory.
 """
 
+import weakref
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -30,6 +33,9 @@ Span = tuple[int, int]
 """Bytes of a storage, from the first to the one behind the last."""
 
 _SMALL_BYTES = 1 << 16  # a copy costs about a microsecond
+_COMMON = (nn.Parameter, torch.Tensor)
+_NOTHING = torch.empty(0)
+_kind_of = attrgetter("device", "layout")
 _ALIGNMENT = 64
 
 
@@ -58,18 +64,19 @@ class LentTensors:
         self.shared: list[torch.Tensor] = []
         self.is_untracked = False  # inference tensors have no version counters
         self._sources: list[torch.Tensor] = []  # of those shared
-        self._module = module
+        self._module = weakref.ref(module)
         self._device = device
         self._written = written
         self._copied: list[tuple[torch.Tensor, torch.Tensor]] = []  # with the source
         self._restored: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._generators: list[tuple[torch.Generator, torch.Tensor]] = []
+        self._kinds: list[Any] = []  # of the tensors that it was lent
         self._pieces: dict[tuple[int, Span], torch.UntypedStorage] = {}
 
     def of_module(self, tensor: torch.Tensor) -> torch.Tensor:
         """Share or copy a parameter or a buffer, on the device."""
         if tensor.is_meta or is_lazy(tensor) or _is_freed(tensor):
-            raise ValueError(_why_no_values(self._module, tensor))
+            raise ValueError(_why_no_values(self._named_tensors(), tensor))
         is_parameter = isinstance(tensor, nn.Parameter)
         if id(tensor) in self._written:
             return self._copy_of_written(tensor)
@@ -149,6 +156,42 @@ class LentTensors:
             self.shared = [own for own, _ in kept]
             self._sources = [source for _, source in kept]
 
+    def can_be_lent_anew(self) -> bool:
+        """Return whether other values will do for these tensors, at another time."""
+        sources = self.sources()
+        return not (self._restored or self._generators or self.is_untracked) and all(
+            type(one) in _COMMON and is_plain(one) and is_on(one, self._device)
+            for one in sources
+        )
+
+    def sources(self) -> list[torch.Tensor]:
+        """List the tensors of the module: those shared, then those copied."""
+        return [*self._sources, *(source for _, source in self._copied)]
+
+    def release(self) -> None:
+        """Hold nothing of the module's until it is lent anew."""
+        self._kinds = [*map(_kind_of, self.sources())]
+        for own in self.shared:
+            own.data = _NOTHING
+        self._sources = []
+        self._copied = [(own, _NOTHING) for own, _ in self._copied]
+
+    def lend_anew(self, sources: Sequence[torch.Tensor]) -> bool:
+        """Share, or copy, these in place of the ones before; False if that fails."""
+        if [*map(_kind_of, sources)] != self._kinds or any(map(lacks_memory, sources)):
+            return False
+        n_shared = len(self.shared)
+        self._sources = [*sources[:n_shared]]
+        copied = zip(self._copied, sources[n_shared:], strict=True)
+        self._copied = [(own, source) for (own, _), source in copied]
+        outside = not torch.is_inference_mode_enabled()
+        with nullcontext() if outside else torch.inference_mode(False):
+            for own, source in zip(self.shared, self._sources, strict=True):
+                own.data = source.data
+            for own, source in self._copied:
+                own.data = source.detach().clone()
+        return True
+
     def restore(self) -> None:
         """Give what forwards write to the values again that it was lent with."""
         for own, source in self._restored:
@@ -170,8 +213,7 @@ class LentTensors:
         Copies on another device are forgotten: nothing of the caller's has changed, and
         they have no name.
         """
-        tensors = (*self._module.named_parameters(), *self._module.named_buffers())
-        names = {id(one): name for name, one in tensors}
+        names = {id(one): name for name, one in self._named_tensors()}
         spans: dict[int, Span] = {}
         lost = []
         for own, source in zip(self.shared, self._sources, strict=True):
@@ -182,6 +224,11 @@ class LentTensors:
                 else:
                     forget_copies(source)
         return spans, lost
+
+    def _named_tensors(self) -> list[tuple[str, torch.Tensor]]:
+        module = self._module()
+        assert module is not None  # noqa: S101 - the caller runs it
+        return [*module.named_parameters(), *module.named_buffers()]
 
     def note_written(self) -> None:
         """Restore from now on what was copied, and has been seen to be written to."""
@@ -259,8 +306,9 @@ def _is_freed(tensor: torch.Tensor) -> bool:
     return tensor.layout is torch.strided and lacks_memory(tensor) is not None
 
 
-def _why_no_values(module: nn.Module, tensor: torch.Tensor) -> str:
-    tensors = (*module.named_parameters(), *module.named_buffers())
+def _why_no_values(
+    tensors: list[tuple[str, torch.Tensor]], tensor: torch.Tensor
+) -> str:
     name = next((name for name, one in tensors if one is tensor), "a tensor")
     if is_lazy(tensor):
         hint = "run one forward pass of the lazy module first."

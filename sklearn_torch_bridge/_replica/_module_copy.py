@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sklearn_torch_bridge._replica._copy_trace import CopyTrace, Kind, kind_of
 from sklearn_torch_bridge._torch_private import compiled_from, copy_script
 
 __all__ = ["NotCopyableError", "copy_module", "is_state"]
@@ -58,17 +59,16 @@ def copy_module(
     copy_tensor: CopyTensor,
     copy_value: Callable[[Any], Any] = _clone,
     *,
-    signature: list[Any] | None = None,
+    trace: CopyTrace | None = None,
 ) -> nn.Module:
     """Copy the tree of `module`; `copy_tensor` copies its parameters and buffers.
 
     `copy_value` copies other tensors, and generators. Each is copied once, so that tied
     weights stay tied; about 20 microseconds a module. `NotCopyableError` is raised for
     compiled modules, and for those with a function or a hook that closes over a part.
-    `signature` gets what the copy was made of: equal for the same module another time,
-    if no part, plain value or tensor (but for its values) was replaced.
+    `trace` gets what the copy was made of.
     """
-    copier = _Copier(copy_tensor, copy_value, [] if signature is None else signature)
+    copier = _Copier(copy_tensor, copy_value, trace or CopyTrace())
     copier.add_tree(module)
     copier.check_functions()
     replica: nn.Module = copier.memo[id(module)]
@@ -82,12 +82,13 @@ class _Copier:
         self,
         copy_tensor: CopyTensor,
         copy_value: Callable[[Any], Any],
-        signature: list[Any],
+        trace: CopyTrace,
     ) -> None:
         self.memo: dict[int, Any] = {}
         self._copy_tensor = copy_tensor
         self._copy_value = copy_value
-        self._sign = signature.append
+        self._trace = trace
+        self._sign = trace.signature.append
         self._functions: list[types.FunctionType] = []
         self._parts_left = _MOST_PARTS
 
@@ -96,6 +97,7 @@ class _Copier:
         parts = [part for part in _children_first(module) if id(part) not in self.memo]
         for script in [one for one in parts if isinstance(one, torch.jit.ScriptModule)]:
             self.memo[id(script)] = copy_script(script, self._copy_once)
+            self._trace.is_whole = False
             parts.remove(script)
         for part in parts:
             if compiled_from(part) is not None:
@@ -112,6 +114,7 @@ class _Copier:
             else:  # it knows best how to copy itself; its tensors and parts are known
                 self._remember_tensors(vars(part).copy().values())
                 copy.deepcopy(part, self.memo)
+                self._trace.add_unknown(self.memo[id(part)])
 
     def check_functions(self) -> None:
         """Refuse functions that would go on working on the original."""
@@ -135,7 +138,10 @@ class _Copier:
         key = id(tensor)
         self._sign(key)
         if key not in self.memo:
-            self.memo[key] = self._copy_tensor(tensor)
+            own = self.memo[key] = self._copy_tensor(tensor)
+            # Only a parameter has the attributes of the other.
+            is_parameter = isinstance(own, nn.Parameter)
+            self._trace.add_tensor(tensor if is_parameter else None, own)
         return self.memo[key]
 
     def _remember_tensors(self, values: Iterable[Any]) -> None:
@@ -150,13 +156,16 @@ class _Copier:
 
     def _fill(self, part: nn.Module) -> None:
         """Fill the ``__dict__`` of the copy of a module."""
-        state = vars(self.memo[id(part)])
-        for name, value in vars(part).copy().items():
+        trace, own = self._trace, self.memo[id(part)]
+        state, items = vars(own), vars(part).copy()
+        for name, value in items.items():
             if name in _REGISTRIES:
+                entries = value.copy()
                 state[name] = type(value)(
                     (key, None if item is None else self.memo[id(item)])
-                    for key, item in value.copy().items()
+                    for key, item in entries.items()
                 )
+                trace.add(Kind.NAMED, value, state[name], entries)
             elif name not in _OF_EVERY_MODULE:
                 if type(value) in _ATOMS:
                     self._sign(value)
@@ -165,21 +174,26 @@ class _Copier:
                     state[name] = self._copy_attribute(value)
             elif isinstance(value, dict):  # hooks of the caller
                 state[name] = self._copy_hooks(name, value) if value else type(value)()
+                trace.add_hooks(value, state[name])
             elif isinstance(value, set):
-                state[name] = set(value)
+                entries = state[name] = set(value)
+                trace.add(Kind.SEQUENCE, value, entries, entries.copy())
             elif name != "_compiled_call_impl":  # nn.Module's pickling drops it too
                 state[name] = value
+        trace.add(Kind.MODULE, part, state, items)
 
     def _copy_hooks(self, name: str, hooks: dict[int, Any]) -> dict[int, Any]:
-        if "forward" not in name:  # of state dicts and backward passes: never run
-            return hooks.copy()
-        return type(hooks)(
-            (key, self._copy_callable(hook)) for key, hook in hooks.copy().items()
-        )
+        entries = hooks.copy()
+        own = entries.copy()
+        if "forward" in name:  # others, of state dicts and backward passes, never run
+            for key, hook in entries.items():
+                own[key] = self._copy_callable(hook)
+        self._trace.add(Kind.HOOKS, hooks, own, entries)
+        return own
 
     def _copy_attribute(self, value: Any) -> Any:
         """Copy a value unless it has too many parts: then share it."""
-        before = len(self.memo)
+        before, n_reads = len(self.memo), self._trace.n_reads
         self._parts_left = _MOST_PARTS
         try:
             return self._copy(value)
@@ -187,6 +201,7 @@ class _Copier:
             for key in list(self.memo)[before:]:
                 del self.memo[key]
             self.memo[id(value)] = value
+            self._trace.forget(n_reads)
             return value
 
     def _copy(self, value: Any) -> Any:
@@ -198,16 +213,20 @@ class _Copier:
             return self.memo[id(value)]
         if isinstance(value, (torch.Tensor, torch.Generator)):
             self._sign(id(value))
-            self.memo[id(value)] = self._copy_value(value)
+            own = self.memo[id(value)] = self._copy_value(value)
+            self._trace.add_tensor(None, own)
         elif isinstance(value, nn.Module):  # in a list, say, so not registered
             self.add_tree(value)
         elif isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES:
             self.memo[id(value)] = value.copy()
+            self._trace.arrays.append(self.memo[id(value)])
         elif type(value) in _CONTAINERS:
             self._copy_filled(value)
         elif type(value) in _FROZEN:
             self._count(len(value))
-            self.memo[id(value)] = type(value)(map(self._copy, tuple(value)))
+            entries = tuple(value)
+            own = self.memo[id(value)] = type(value)(map(self._copy, entries))
+            self._trace.add(Kind.SEQUENCE, value, own, entries)
         elif callable(value):
             return self._copy_callable(value)
         elif is_state(value):
@@ -219,6 +238,9 @@ class _Copier:
     def _copy_callable(self, value: Any) -> Any:
         """Bind methods and partials to the copies; look at closures at the end."""
         self._sign(id(getattr(value, "__func__", value)))  # which may hold the module
+        bound = (types.MethodType, functools.partial)
+        if isinstance(value, bound) or getattr(value, "__closure__", None):
+            self._trace.is_whole = False
         if isinstance(value, types.MethodType):
             owner = self.memo.get(id(value.__self__), value.__self__)
             return types.MethodType(value.__func__, owner)
@@ -237,7 +259,9 @@ class _Copier:
         self._count(len(value if type(value) in _CONTAINERS else vars(value)))
         own = copy.copy(value)
         self.memo[id(value)] = own  # before its items, which may point back
-        items = own if type(own) in _CONTAINERS else vars(own)
+        is_object = type(own) not in _CONTAINERS
+        items = vars(own) if is_object else own
+        self._trace.add(kind_of(value), value, items, items.copy())
         for key in list(items) if isinstance(items, dict) else range(len(items)):
             items[key] = self._copy(items[key])
 

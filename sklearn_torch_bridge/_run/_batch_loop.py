@@ -202,7 +202,7 @@ class _Run:
         """Run batches through one replica; `_AgainFrom` asks for another."""
         reader = Reader(self.readings, findings_of(self.module).kept)
         with (
-            replica(self.module, device) as lent,
+            replica(self.module, device, is_kept=not self.options.compile) as lent,
             self._ready(lent, layers, reader.read) as call,
             torch.inference_mode(),
             autocast_for(lent.place, self.options.precision),
