@@ -77,11 +77,14 @@ class Forwards:
 
     def run(self, call: Callable[[Inputs], None], inputs: Inputs, n_rows: int) -> None:
         """Run one batch."""
-        if self._kind is not None:
+        is_first = self._kind is None
+        if not is_first:
             self.state.put_back()
             self.lent.restore()
-        if self._kind is None or self._is_single is not (n_rows == 1):
+        if is_first or self._is_single is not (n_rows == 1):
             self._find_out(inputs, n_rows)
+        if is_first and self.state:
+            self.lent.note_memory()
         if self._is_watched:
             self._run_watched(call, inputs, n_rows)
             return
@@ -90,9 +93,8 @@ class Forwards:
         finally:
             if self.lent.was_written():
                 self._refuse_write()
-        if (
-            self._have_drawn() and not self.findings.seeds
-        ):  # this forward, or another thread: it must be seen
+        # This forward, or another thread: it must be seen.
+        if self._have_drawn() and not self.findings.seeds:
             self.findings.seen.discard(self._kind)
             raise RunAgainError(stays_watched=True)
 

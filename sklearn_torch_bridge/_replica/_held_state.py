@@ -36,6 +36,9 @@ class HeldState:
         self._arrays = [(one, one.copy()) for one in arrays]
         self._note()
 
+    def __bool__(self) -> bool:
+        return bool(self._dicts)
+
     def _note(self) -> None:
         self._lengths = [*map(len, self._dicts), *map(len, self._lists)]
         self._names: list[Any] = [*chain.from_iterable(self._dicts)]

@@ -71,6 +71,7 @@ class LentTensors:
         self._restored: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._generators: list[tuple[torch.Generator, torch.Tensor]] = []
         self._kinds: list[Any] = []  # of the tensors that it was lent
+        self._memory: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._pieces: dict[tuple[int, Span], torch.UntypedStorage] = {}
 
     def of_module(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -170,6 +171,8 @@ class LentTensors:
 
     def release(self) -> None:
         """Hold nothing of the module's until it is lent anew."""
+        self.restore()
+        self._memory = []
         self._kinds = [*map(_kind_of, self.sources())]
         for own in self.shared:
             own.data = _NOTHING
@@ -192,8 +195,21 @@ class LentTensors:
                 own.data = source.detach().clone()
         return True
 
+    def note_memory(self) -> None:
+        """Note which memory each tensor has, for a forward may give it another."""
+        pairs = (*self._copied, *self._restored)
+        owns = (*self.shared, *(own for own, _ in pairs))
+        self._memory = [
+            (own, own.data)
+            for own in owns
+            if type(own) in _COMMON and own.layout is torch.strided
+        ]
+
     def restore(self) -> None:
         """Give what forwards write to the values again that it was lent with."""
+        for own, data in self._memory:
+            if own.data_ptr() != data.data_ptr() or own.shape != data.shape:
+                own.data = data
         for own, source in self._restored:
             own.data.copy_(source.data)
         for generator, state in self._generators:
