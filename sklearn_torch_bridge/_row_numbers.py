@@ -1,12 +1,31 @@
 """Rows of a batch as numbers: spelled out, counted, described in errors."""
 
+from typing import Any
+
 import numpy as np
 
 from sklearn_torch_bridge._types import Indices, Rows
 
-__all__ = ["as_indices", "count_rows", "describe_rows", "single_rows"]
+__all__ = ["NamedRows", "as_indices", "count_rows", "describe_rows", "single_rows"]
 
 _SHOWN = 5
+
+
+class NamedRows(np.ndarray[Any, np.dtype[np.intp]]):
+    """Rows that errors call by a name: a part of one, say.
+
+    >>> describe_rows(NamedRows.of(np.array([7]), "window 2 of row 7"))
+    'window 2 of row 7'
+    """
+
+    name = ""
+
+    @classmethod
+    def of(cls, rows: Rows, name: str) -> "NamedRows":
+        """Give rows a name."""
+        named = as_indices(rows).copy().view(cls)
+        named.name = name
+        return named
 
 
 def as_indices(rows: Rows) -> Indices:
@@ -46,6 +65,8 @@ def describe_rows(rows: Rows) -> str:
     >>> describe_rows(np.array([40, 3, 17, 5, 8, 11, 2]))
     'rows 2, 3, 5, 8, 11, ... (7 rows)'
     """
+    if isinstance(rows, NamedRows) and rows.name:
+        return rows.name
     ordered = np.sort(as_indices(rows))
     if len(ordered) == 1:
         return f"row {ordered[0]}"

@@ -15,6 +15,7 @@ from sklearn_torch_bridge._estimators._extractor_options import request_of
 from sklearn_torch_bridge._estimators._low_rates import warn_of_low_rates
 from sklearn_torch_bridge._estimators._nan_rows import all_bad, filled
 from sklearn_torch_bridge._estimators._plan import Plan
+from sklearn_torch_bridge._estimators._windowed_runs import rows_of_windows, run_windows
 from sklearn_torch_bridge._free_memory import check_fits
 from sklearn_torch_bridge._known import (
     Recall,
@@ -305,22 +306,17 @@ class Extraction:
         readings = plan.readings_of_model()
         plan.check_files_are_the_same()
         module, options = plan.loaded.module, plan.request.run
-        run = partial(
-            extract,
-            module,
-            feed,
-            readings,
-            options=options,
-            advance=advance,
-            proven=proven,
-        )
+        run = partial(extract, module, options=options, advance=advance)
+        if feed.spans is not None:
+            run = partial(run_windows, run, plan.loaded)
         if plan.must_be_steady():
             steady = SteadySink(sink, plan.steadiness)
-            bad = run(steady)
+            bad = run(feed, readings, steady, proven=proven)
             advance(steady.finish())
         else:
-            bad = run(sink)
-        warn_of_low_rates(feed.low_rates, sink.caller_rows, bad)
+            bad = run(feed, readings, sink, proven=proven)
+        rows_of = rows_of_windows(feed, sink.caller_rows)
+        warn_of_low_rates(feed.low_rates, rows_of, bad)
         return bad
 
     def _recall(self) -> Recall | None:

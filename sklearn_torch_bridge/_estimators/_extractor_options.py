@@ -37,6 +37,9 @@ _INTS = (int, np.integer)
 _COMPILES_FROM = (2, 13)  # of torch: names of its compiler that are not public
 
 
+_OF_WHOLE_ROWS = [POOLINGS[name] for name in ("flatten", "gap", "gmp")]
+
+
 @dataclass(frozen=True)
 class Request:
     """The options of an extractor; `label` is what bars and errors call it."""
@@ -90,6 +93,8 @@ class Request:
             pooling=reading.pool,
             preprocess=self.preprocess,
             prompt=prompt,
+            max_length=self.max_length,
+            windows=self.windows,
             precision=self.run.precision,
             compile=self.run.compile,
             device_type=self.device.type,
@@ -104,6 +109,9 @@ def request_of(extractor: Any) -> Request:
     if extractor.preprocess is None:
         check_no_pairs(extractor.model)
     _check_container(extractor)
+    pool = _check_pooling(extractor.pooling)
+    if isinstance(extractor.too_long, Windows) or extractor.too_long == "windows":
+        _check_of_windows(extractor.pooling, pool)
     label = type(extractor).__name__
     run = RunOptions(
         devices=_check_devices(extractor.device),
@@ -119,7 +127,7 @@ def request_of(extractor: Any) -> Request:
         model=extractor.model,
         layer=extractor.layer,
         output=extractor.output,
-        pool=_check_pooling(extractor.pooling),
+        pool=pool,
         dtype=_check_dtype(extractor),
         run=run,
         preprocess=extractor.preprocess,
@@ -198,6 +206,17 @@ def _check_pooling(pooling: Any) -> Pool | None:
     must_be("a name, a callable or None", _is_callable)("pooling", pooling)
     pool: Pool | None = pooling
     return pool
+
+
+def _check_of_windows(pooling: Any, pool: Pool | None) -> None:
+    """Refuse poolings that make no vector a window, from which a row's is made."""
+    if pool in _OF_WHOLE_ROWS:
+        msg = (
+            "`pooling` must be 'mean', 'max', 'cls', 'last', 'auto', a callable or "
+            f"None where long rows are read in windows (`too_long`), got {pooling!r}. "
+            "Take one of these, or cut long rows (`too_long`='cut')."
+        )
+        raise ValueError(msg)
 
 
 def _is_callable(value: Any) -> bool:

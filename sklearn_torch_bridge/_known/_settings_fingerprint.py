@@ -8,7 +8,7 @@ import torch
 from numpy.typing import DTypeLike
 
 from sklearn_torch_bridge._digest import digest
-from sklearn_torch_bridge._types import Pool, Preprocess, Selector
+from sklearn_torch_bridge._types import Pool, Preprocess, Selector, Windows
 from sklearn_torch_bridge.pooling import POOLINGS
 
 __all__ = ["FORMAT", "settings_fingerprint"]
@@ -25,6 +25,8 @@ def settings_fingerprint(
     pooling: str | Pool | None = "auto",
     preprocess: Preprocess | Any = None,
     prompt: Any = "",
+    max_length: int | None = None,
+    windows: Windows | None = None,
     precision: str | None = None,
     compile: Any = False,  # noqa: A002 - the name of the parameter of the extractor
     device_type: str = "cpu",
@@ -46,6 +48,8 @@ def settings_fingerprint(
         "pooling": _pooling_by_name(pooling),
         "preprocess": preprocess,
         "prompt": prompt,
+        "max_length": max_length,
+        "too_long": "cut" if windows is None else ("windows", windows.overlap),
         "precision": precision,
         "compile": compile,
         "device": device_type,

@@ -90,6 +90,7 @@ class Reader:
         first = readings[0]
         # Every pooling that has a name returns vectors as they are.
         is_plain = first.output is None and not (first.has_own_pool or first.missing)
+        is_plain = is_plain and first.hear is None
         self._takes_vectors = is_plain and len(readings) == 1
         self._own_tokens = {one: OwnTokens() for one in readings if one.pool is None}
         self._known = KnownAxes({} if kept is None else kept)
@@ -384,6 +385,8 @@ class Reader:
         self, reading: Reading, hidden: torch.Tensor, mask: torch.Tensor | None
     ) -> Piece:
         """Return one vector per row, or without a pooling the tokens of each."""
+        if reading.hear is not None:
+            reading.hear(hidden.ndim)
         if reading.pool is None and mask is not None and hidden.ndim > 1:
             tokens = self._own_tokens[reading](hidden, mask)
             if isinstance(tokens, Tokens):

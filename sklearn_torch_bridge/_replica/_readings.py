@@ -1,6 +1,7 @@
 """What to take of a forward pass, and the errors in taking it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class Reading:
     """What to take of each forward pass: a layer ("" is the model's output), pooled.
 
     Weights that are `missing` in the model's files are NaN, and so is what needs them.
+    `hear` is told how many axes a value has before it is pooled.
     """
 
     layer: str = ""
@@ -26,6 +28,7 @@ class Reading:
     pool: Pool | None = None
     needs_vector: bool = False
     missing: tuple[str, ...] = ()
+    hear: Callable[[int], object] | None = field(default=None, compare=False)
 
     @property
     def has_own_pool(self) -> bool:

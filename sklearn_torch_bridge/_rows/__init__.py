@@ -3,7 +3,13 @@
 Hides which kinds of rows there are: each is one file, and `_kinds.py` has their table.
 """
 
-from sklearn_torch_bridge._rows._base import CheckedRows, Feed, FeedError, Receiver
+from sklearn_torch_bridge._rows._base import (
+    CheckedRows,
+    Feed,
+    FeedError,
+    Receiver,
+    SubsetFeed,
+)
 from sklearn_torch_bridge._rows._entry_faults import is_missing
 from sklearn_torch_bridge._rows._kinds import (
     check_rows,
@@ -17,6 +23,7 @@ __all__ = [
     "Feed",
     "FeedError",
     "Receiver",
+    "SubsetFeed",
     "check_rows",
     "check_takes_prompt",
     "is_missing",

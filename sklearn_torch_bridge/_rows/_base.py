@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from sklearn_torch_bridge._results import Spans
 from sklearn_torch_bridge._row_numbers import as_indices, describe_rows
 from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._types import Indices, Inputs, Rows, Windows
@@ -61,6 +62,9 @@ class Feed(ABC):
 
     maximum: Maximum | None = None
     """How long a row may be; None where nobody knows."""
+
+    spans: Spans | None = None
+    """Which windows the rows of the feed are, where some are windows of longer ones."""
 
     @property
     def padded_by(self) -> Any:

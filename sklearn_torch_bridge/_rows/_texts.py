@@ -1,6 +1,7 @@
 """Texts: checked, each run once, turned into token ids that are padded per batch."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -24,6 +25,8 @@ from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._preprocessed import RowFeed
 from sklearn_torch_bridge._rows._refused_texts import why_refused, without_refused
+from sklearn_torch_bridge._rows._windows import Encode, TextWindows
+from sklearn_torch_bridge._rows._windows_of_features import FeaturesOfIds
 from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 from sklearn_torch_bridge.models import (
@@ -35,6 +38,9 @@ from sklearn_torch_bridge.models import (
 )
 
 __all__ = ["TEXTS", "TokenFeed"]
+
+_SOME = 8  # long texts, whose ends are compared
+
 
 _Refused: TypeAlias = dict[int, tuple[Exception, str]]
 
@@ -91,13 +97,17 @@ class _Texts(Kind):
                 fixed,
                 forgiving=forgiving,
                 prompt=receiver.prompt_text,
+                windows=TextWindows.asked_for(receiver, preprocess, fixed),
             )
+        if own is None:
+            preprocess = _with_prompt(preprocess, receiver.prompt_text)
+            windowed = _windows_of_features(values, preprocess, receiver)
+            if windowed is not None:
+                return windowed
         if own is None and loaded.lengths is not None:
             lengths = _counted(loaded.lengths, _prompted(values, receiver.prompt_text))
         else:
             lengths = _n_characters(values)
-        if own is None:
-            preprocess = _with_prompt(preprocess, receiver.prompt_text)
         return RowFeed(
             values,
             preprocess,
@@ -128,6 +138,34 @@ def _with_prompt(preprocess: Any, prompt: str) -> Any:
     return (
         (lambda texts: preprocess(_prompted(texts, prompt))) if prompt else preprocess
     )
+
+
+def _windows_of_features(
+    texts: Sequence[str], preprocess: Any, receiver: Receiver
+) -> Feed | None:
+    """Return windows of texts for a model that brings its own `preprocess`.
+
+    None where every text fits: then it takes them as they are.
+    """
+    module = receiver.loaded.module
+    tokenizer = getattr(module, "tokenizer", None)
+    if not is_tokenizer(tokenizer):
+        return None
+    windows = TextWindows.asked_for(receiver, tokenizer)
+    if windows is None:
+        return None
+    form = FeaturesOfIds.made_by(preprocess, texts)
+    windows = replace(windows, n_unpooled=form.n_unpooled)
+    feed = TokenFeed(
+        texts,
+        tokenizer,
+        receiver.accepts,
+        forgiving=receiver.forgiving,
+        prompt=receiver.prompt_text,
+        windows=windows,
+        form=form,
+    )
+    return None if feed.spans is None else feed
 
 
 def _n_characters(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -196,19 +234,27 @@ class TokenFeed(Feed):
         *,
         forgiving: bool = False,
         prompt: str = "",
+        windows: TextWindows | None = None,
+        form: FeaturesOfIds | None = None,
     ) -> None:
-        most = fixed.n_tokens if fixed and fixed.truncates else None
-        self._ids, lengths, self._refused = _encode(texts, tokenizer, most, prompt)
+        encode = partial(tokenizer, **_asked(tokenizer, fixed, windows))
+        lock = lock_of(tokenizer)
+        self._ids, lengths, self._refused = _encode(texts, encode, lock, prompt)
         self._n_tokens = lengths
-        self._shortest = fixed.n_tokens if fixed else 0
-        self.lengths = np.maximum(lengths, self._shortest)
         self._starts = np.cumsum(lengths) - lengths
-        self._padding = _padding(tokenizer)
-        self._pads_left = bool(fixed) and tokenizer.padding_side == "left"
-        self._takes = _names_taken(accepts, tuple(self._ids), adds_mask=not fixed)
-        self.even = self._takes is None or "attention_mask" not in self._takes
         if not forgiving:
             self._refuse_empty(slice(0, len(texts)))
+        if windows is not None:
+            with lock:
+                self._cut(windows, encode, form)
+        self._shortest = fixed.n_tokens if fixed else 0
+        self.lengths = np.maximum(self._n_tokens, self._shortest)
+        self._padding = _padding(tokenizer)
+        self._pads_left = bool(fixed) and tokenizer.padding_side == "left"
+        self._form = form
+        self._takes = _names_taken(accepts, tuple(self._ids), adds_mask=not fixed)
+        if form is None:
+            self.even = self._takes is None or "attention_mask" not in self._takes
 
     @property
     def padded_by(self) -> str:
@@ -226,17 +272,42 @@ class TokenFeed(Feed):
         longest = max(lengths.max(), self._shortest)
         columns = np.arange(longest) - self._pads_left * (longest - lengths)[:, None]
         keep = (columns >= 0) & (columns < lengths[:, None])
-        source = (self._starts[rows][:, None] + columns)[keep]
+        source = self._starts[rows][:, None] + columns
+        if self.spans is not None:
+            source += self.spans.shifts(rows, columns)
+        source = source[keep]
         mask = torch.from_numpy(keep)
         given = {}
         for name, flat in self._ids.items():
             padded = np.full(keep.shape, self._padding.get(name, 0), np.int64)
             padded[keep] = flat[source]
             given[name] = torch.from_numpy(padded)
+        if self._form is not None:
+            return self._form({**given, "attention_mask": mask.long()})
         if self._takes is None:
             return Inputs(args=(given["input_ids"],), mask=mask)
         given["attention_mask"] = mask.long()
         return Inputs(kwargs={name: given[name] for name in self._takes}, mask=mask)
+
+    def _cut(
+        self, windows: TextWindows, encode: Encode, form: FeaturesOfIds | None
+    ) -> None:
+        """Have windows as rows, where some text is longer than one."""
+        lengths, ids = self._n_tokens, self._ids["input_ids"]
+        some = np.flatnonzero(lengths > windows.size)[:_SOME]
+        rows = [ids[self._starts[row] :][: lengths[row]] for row in some]
+        self.spans = windows.of_texts(lengths, rows, encode)
+        if self.spans is not None:
+            if form is not None:
+                start = self._starts[form.row]
+                form.check(self._ids, ids[start : start + lengths[form.row]].tolist())
+            spans = self.spans
+            self._starts = self._starts[spans.rows]
+            self._n_tokens = spans.stops - spans.starts + spans.heads + spans.tails
+            firsts = spans.firsts
+            self._refused = {
+                int(firsts[row]): why for row, why in self._refused.items()
+            }
 
     def _refuse_empty(self, rows: Rows) -> None:
         empty = as_indices(rows)[self._n_tokens[rows] == 0]
@@ -252,22 +323,35 @@ class TokenFeed(Feed):
             raise FeedError(empty, lambda named: ValueError(msg.format(named)))
 
 
+def _asked(
+    tokenizer: Any, fixed: FixedLength | None, windows: TextWindows | None
+) -> dict[str, Any]:
+    """Return what a tokenizer is asked: to cut at its maximum, or at a fixed length."""
+    if windows is not None:
+        asked = {"truncation": False}
+        if hasattr(tokenizer, "verbose"):  # it would tell of texts beyond its maximum
+            asked["verbose"] = False
+        return asked
+    if fixed and fixed.truncates:
+        return {"truncation": True, "max_length": fixed.n_tokens}
+    return {"truncation": tokenizer.model_max_length < NO_MAXIMUM}
+
+
 def _encode(
-    texts: Sequence[str], tokenizer: Any, most: int | None, prompt: str = ""
+    texts: Sequence[str],
+    encode: Encode,
+    lock: AbstractContextManager[Any],
+    prompt: str = "",
 ) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], _Refused]:
     """Return for each key the ids of all texts in one run, and their lengths.
 
-    With the prompt before them they are cut at `most` tokens, or else at the maximum of
-    the tokenizer. Those that it fails on have none; the last are the reasons, by row.
+    Each text stands behind the prompt. Those that the tokenizer fails on have none; the
+    last are the reasons, by row.
     """
-    asked: dict[str, Any] = {"truncation": tokenizer.model_max_length < NO_MAXIMUM}
-    if most is not None:
-        asked = {"truncation": True, "max_length": most}
     chunks: dict[str, list[NDArray[np.int32]]] = {}
     lengths: list[int] = []
     refused: _Refused = {}
-    encode = partial(tokenizer, **asked)
-    with lock_of(tokenizer):
+    with lock:
         for start in range(0, len(texts), _AT_ONCE):
             part = list(_prompted(texts[start : start + _AT_ONCE], prompt))
             encoded, failing = without_refused(encode, part)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sklearn_torch_bridge._types import NUMERIC_KINDS
+from sklearn_torch_bridge._types import NUMERIC_KINDS, Windows
 
 __all__ = ["NotStorableError", "decode", "encode"]
 
@@ -123,6 +123,11 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], _Convert, _Convert]] = {
     ),
     "dtype": (_is_dtype, lambda value: np.dtype(value).str, _to_dtype),
     "device": (lambda value: isinstance(value, torch.device), str, torch.device),
+    "windows": (
+        lambda value: isinstance(value, Windows),
+        lambda value: {"overlap": value.overlap},
+        lambda options: Windows(**options),
+    ),
     "names": (_is_names, list, lambda items: np.array([*map(str, items)], object)),
     "no values": (
         _is_empty,

@@ -13,6 +13,7 @@ from torch import nn
 from sklearn_torch_bridge import (
     EmbeddingCache,
     TorchFeatureExtractor,
+    Windows,
     pooling,
 )
 from sklearn_torch_bridge._errors import FingerprintError
@@ -32,6 +33,8 @@ BASE = {
     "pooling": "max",
     "preprocess": None,
     "prompt": "",
+    "max_length": None,
+    "windows": None,
     "precision": None,
     "compile": False,
     "device_type": "cpu",
@@ -44,6 +47,8 @@ OTHERS = {
     "pooling": [None, "mean", "last", "cls", "gap", "gmp", "flatten", F.relu, F.gelu],
     "preprocess": [list, tuple, lambda rows: rows, lambda rows: rows[::-1]],
     "prompt": ["query: ", "query"],
+    "max_length": [64, 128],
+    "windows": [Windows(), Windows(overlap=64)],
     "precision": ["bfloat16", "float16"],
     "compile": [True, "reduce-overhead"],
     "device_type": ["cuda", "mps"],
