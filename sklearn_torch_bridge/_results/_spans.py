@@ -70,7 +70,7 @@ class Spans:
     def shifts(self, rows: Rows, columns: NDArray[Any]) -> NDArray[np.int64]:
         """Return how much further in its row than in its window each column is."""
         heads, starts, stops = self.heads[rows], self.starts[rows], self.stops[rows]
-        behind = self._ends[self.rows[rows]] - (stops - starts)
+        behind = self.ends[self.rows[rows]] - (stops - starts)
         is_content = columns >= heads[:, None]
         is_tail = columns >= (heads + stops - starts)[:, None]
         shifts: NDArray[np.int64] = np.where(
@@ -79,7 +79,7 @@ class Spans:
         return shifts
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
+    def ends(self) -> NDArray[np.int64]:
         """How much there is of each row."""
         ends: NDArray[np.int64] = self.stops[self.firsts + self.counts - 1]
         return ends

@@ -85,6 +85,10 @@ class Feed(ABC):
     def __len__(self) -> int:
         """Count the rows."""
 
+    def subset(self, which: Indices) -> "Feed":
+        """Return some rows of it, in the order given."""
+        return SubsetFeed(self, which)
+
     @abstractmethod
     def batch(self, rows: Rows) -> Inputs:
         """Prepare these rows, on the CPU; a model that may write gets its own copy."""

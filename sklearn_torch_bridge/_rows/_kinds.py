@@ -16,7 +16,6 @@ from sklearn_torch_bridge._rows._base import (
     FeedError,
     Kind,
     Receiver,
-    SubsetFeed,
 )
 from sklearn_torch_bridge._rows._columns import COLUMNS
 from sklearn_torch_bridge._rows._datasets import DATASET
@@ -151,7 +150,7 @@ def make_feed(
     except FeedError as error:
         rows = checked.caller_rows(error.rows, which)
         raise error.for_rows(rows)  # noqa: B904 - it has its cause
-    return feed if left is None else SubsetFeed(feed, left)
+    return feed if left is None else feed.subset(left)
 
 
 def made_up_rows(checked: CheckedRows, receiver: Receiver) -> CheckedRows:

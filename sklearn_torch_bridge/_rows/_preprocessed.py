@@ -25,6 +25,7 @@ from sklearn_torch_bridge._rows._entry_faults import is_array
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._model_dtype import as_argument
 from sklearn_torch_bridge._rows._refused_texts import why_refused
+from sklearn_torch_bridge._rows._sound_windows import sound_windows
 from sklearn_torch_bridge._types import (
     Indices,
     Inputs,
@@ -60,9 +61,12 @@ class _Preprocessed(Kind):
 PREPROCESSED = _Preprocessed()
 
 
-def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> "RowFeed":
+def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> Feed:
     """Return a feed of rows for a `preprocess`, which may know their lengths."""
     made = media_of(preprocess, receiver.loaded.module) or preprocess
+    windows = sound_windows(values, made, receiver)
+    if windows is not None:
+        return windows
     lengths_of = getattr(made, "lengths", None)
     return RowFeed(
         values,

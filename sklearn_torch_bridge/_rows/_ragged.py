@@ -32,6 +32,7 @@ from sklearn_torch_bridge._rows._given_input import Given
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._model_dtype import copied_row
 from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
+from sklearn_torch_bridge._rows._windows import value_spans
 from sklearn_torch_bridge._types import Inputs, Rows
 from sklearn_torch_bridge.models import MASKS, AcceptedInputs
 
@@ -76,7 +77,17 @@ class _Ragged(Kind):
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
         check_rows_axis(receiver.loaded.module, values[0].ndim + 1)
-        return RaggedFeed(values, receiver.accepts)
+        most, windows = receiver.max_length, receiver.windows
+        longest = max(len(row) for row in values)
+        if most is None or windows is None or longest <= most > windows.overlap:
+            return RaggedFeed(values, receiver.accepts)
+        lengths = np.array([len(row) for row in values])
+        spans = value_spans(lengths, most, windows.overlap)
+        pairs = zip(spans.rows, spans.starts, spans.stops, strict=True)
+        parts = [_part(values[row], start, stop) for row, start, stop in pairs]
+        feed = RaggedFeed(parts, receiver.accepts)
+        feed.spans = spans
+        return feed
 
 
 RAGGED = _Ragged()
@@ -147,6 +158,14 @@ def _as_tensor(row: Any) -> torch.Tensor:
     dtype = row.dtype.newbyteorder("=")
     is_long = dtype.kind == "f" and dtype.itemsize > _DOUBLE
     return torch.from_numpy(np.array(row, np.float64 if is_long else dtype))
+
+
+def _part(row: Any, start: int, stop: int) -> Any:
+    """Return some entries of a row, of which nothing that is noted is lost."""
+    part = row[start:stop]
+    if isinstance(row, torch.Tensor):
+        vars(part).update(vars(row))
+    return part
 
 
 def _are_ids(row: Any) -> bool:
@@ -229,7 +248,7 @@ class RaggedFeed(Feed):
                 raise FeedError(
                     np.array([row]),
                     lambda named: rounded_error(
-                        named.removeprefix("row "), value, dtype
+                        named.rpartition("row ")[2], value, dtype
                     ),
                 )
         return own

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn_torch_bridge._rows._base import Receiver
 from sklearn_torch_bridge._types import Indices
 from sklearn_torch_bridge.models import FixedLength, check_length, longest_text
 
-__all__ = ["Encode", "TextWindows", "check_overlap", "cut_windows", "n_common"]
+__all__ = ["Encode", "TextWindows", "cut_windows", "n_common", "value_spans"]
 
 Encode = Callable[[list[str]], Mapping[str, Any]]
 """Makes of some texts their ids, and what else there is for each token."""
@@ -37,7 +38,7 @@ def cut_windows(
     return counts, starts, stops
 
 
-def check_overlap(overlap: int, room: int, size: int, unit: str) -> None:
+def _check_overlap(overlap: int, room: int, size: int, unit: str) -> None:
     """Refuse an overlap that leaves nothing new to a window."""
     if overlap < room:
         return
@@ -69,6 +70,19 @@ def _ids(encode: Encode, text: str) -> list[int] | None:
         return [int(one) for one in encode([text])["input_ids"][0]]
     except Exception:  # noqa: BLE001 - the rows themselves were encoded
         return None
+
+
+def value_spans(
+    lengths: NDArray[np.int64],
+    size: int,
+    overlap: int,
+    scale: Fraction = Fraction(1),
+) -> Spans:
+    """Cut rows of so many values into windows."""
+    _check_overlap(overlap, size, size, "values")
+    room = np.full(len(lengths), size)
+    counts, starts, stops = cut_windows(lengths, room, overlap)
+    return Spans(counts, starts, stops, overlap=overlap, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ class TextWindows:
             return None
         before, behind = ends_of(encode, some)
         head = max(self._n_head(some, encode, before, behind), self.n_unpooled)
-        check_overlap(self.overlap, self.size - head - behind, self.size, "tokens")
+        _check_overlap(self.overlap, self.size - head - behind, self.size, "tokens")
         if not some:
             return None
         is_long = lengths > self.size

@@ -24,6 +24,7 @@ from sklearn_torch_bridge.models._loaded_model import LoadedModel
 from sklearn_torch_bridge.models._longest_row import Maximum as Maximum
 from sklearn_torch_bridge.models._longest_row import check_length as check_length
 from sklearn_torch_bridge.models._longest_row import longest_text as longest_text
+from sklearn_torch_bridge.models._media import Clip as Clip
 from sklearn_torch_bridge.models._media import SoundRows as SoundRows
 from sklearn_torch_bridge.models._padding_masks import MASKS as MASKS
 from sklearn_torch_bridge.models._padding_masks import read_mask as read_mask

@@ -4,6 +4,7 @@ It is the maximum of the tokenizer or, where that is smaller or alone, of the po
 of the model; of a feature extractor its fixed length; or what `max_length` asks for.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
@@ -14,7 +15,14 @@ from torch import nn
 
 from sklearn_torch_bridge.models._fixed_length import NO_MAXIMUM, FixedLength
 
-__all__ = ["CutRows", "Maximum", "check_length", "longest_text", "smallest"]
+__all__ = [
+    "CutRows",
+    "Maximum",
+    "check_length",
+    "longest_sound",
+    "longest_text",
+    "smallest",
+]
 
 Unit = Literal["tokens", "values"]
 Whose = Literal["tokenizer", "positions", "model", "extractor", "max_length"]
@@ -27,6 +35,7 @@ _WORDS = {
     "max_length": "`max_length`",
 }
 _NOMINAL = ("max_position_embeddings", "max_encoder_position_embeddings")
+_FRAMES_A_SECOND = 100
 _NOT_ABSOLUTE = ("rel", "visual", "2d", "x_pos", "y_pos")
 
 
@@ -71,6 +80,23 @@ def longest_text(
     if longest is not None and longest < NO_MAXIMUM:
         found.append(Maximum(int(longest), "tokens", "tokenizer"))
     return smallest(*found)
+
+
+def longest_sound(extractor: Any) -> Maximum | None:
+    """Return how many values of a sound a feature extractor takes; None: all of them.
+
+    Whisper's and CLAP's count values, that of AST frames of 25 ms every 10 ms.
+    """
+    found = getattr(extractor, "nb_max_samples", None)
+    if found is None and hasattr(extractor, "nb_max_frames"):
+        asked = inspect.signature(extractor.__call__).parameters.get("truncation")
+        cuts = asked is not None and asked.default is True
+        found = getattr(extractor, "n_samples", None) if cuts else None
+    if found is None and hasattr(extractor, "num_mel_bins"):
+        n_frames = getattr(extractor, "max_length", None)
+        hop = int(extractor.sampling_rate) // _FRAMES_A_SECOND
+        found = n_frames and (n_frames + 1) * hop + hop // 2 + hop - 1
+    return Maximum(int(found), "values", "extractor") if found else None
 
 
 def smallest(*found: Maximum | None) -> Maximum | None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import nn
 from sklearn_torch_bridge._devices import float_dtype
 from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge._types import Inputs, UnevenBatchError
+from sklearn_torch_bridge.models._longest_row import Maximum, longest_sound
 from sklearn_torch_bridge.models._sound_files import Source, read_head, read_sound
 from sklearn_torch_bridge.models._sound_samples import (
     as_values,
@@ -188,6 +190,19 @@ class SoundRows:
             for name, value in made.items()
         }
         return Inputs(kwargs=kwargs, mask=mask)
+
+    @property
+    def maximum(self) -> Maximum | None:
+        """How many values of a clip the extractor takes; None where it takes all."""
+        return longest_sound(self._extractor)
+
+    @property
+    def positions_per_value(self) -> Fraction:
+        """How many positions a model has for a value that its mask is for."""
+        n_values = getattr(self._extractor, "n_samples", None)
+        if not (n_values and self._n_positions):
+            return Fraction(1)
+        return Fraction(int(self._n_positions), int(n_values))
 
     def takes(self, shape: tuple[int, ...], dtype: Any) -> bool:
         """Return whether an array is a waveform, and no features."""

@@ -12,6 +12,7 @@ from torch import nn
 from sklearn_torch_bridge import (
     BadRowWarning,
     TorchFeatureExtractor,
+    Windows,
     precompute,
 )
 from sklearn_torch_bridge._rows._ragged import RAGGED, RaggedFeed
@@ -275,3 +276,69 @@ def test_a_dtype_without_zero_has_padding(given):
     extractor = TorchFeatureExtractor(Scaled(torch.float8_e8m0fnu), batch_size=3)
     expected = [[2.0**n] * 2 for n in (1, 3, 2)]
     np.testing.assert_array_equal(extractor.transform(rows), expected)
+
+
+class Encoder(nn.Module):
+    """Mixes the steps of a row, under a mask."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.mix = nn.TransformerEncoderLayer(4, 1, 8, batch_first=True)
+
+    def forward(self, steps, src_key_padding_mask):
+        return self.mix(steps, src_key_padding_mask=src_key_padding_mask)
+
+
+class Maskless(Encoder):
+    def forward(self, steps):
+        return self.mix(steps)
+
+
+@pytest.mark.parametrize("overlap", [0, 2])
+@pytest.mark.parametrize("kind", [Encoder, Maskless])
+def test_long_rows_are_read_in_windows_of_max_length(rng, kind, overlap):
+    model = kind().eval()
+    rows = [rng.normal(size=(n, 4)).astype("float32") for n in (3, 19, 6, 7, 13)]
+
+    def by_hand(row):
+        ends = [6]
+        while ends[-1] < len(row):
+            ends.append(ends[-1] + 6 - overlap)
+        with torch.inference_mode():
+            return [
+                model.mix(torch.from_numpy(row[None, end - 6 : end]))[0] for end in ends
+            ]
+
+    options = {"max_length": 6, "too_long": Windows(overlap=overlap), "batch_size": 3}
+    for pooling in ("mean", "max", None):
+        Z = TorchFeatureExtractor(model, pooling=pooling, **options).transform(rows)
+        for vector, row in zip(Z, rows, strict=True):
+            parts = by_hand(row)
+            if pooling == "mean":
+                weights = torch.tensor([[float(len(one))] for one in parts])
+                means = torch.stack([one.mean(0) for one in parts])
+                expected = (weights * means).sum(0) / weights.sum()
+            elif pooling == "max":
+                expected = torch.cat(parts).amax(0)
+            else:
+                expected = torch.cat([parts[0], *(one[overlap:] for one in parts[1:])])
+            np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-5)
+
+
+def test_integers_that_a_window_would_round_are_named_with_their_row():
+    rows = [np.ones(3), np.array([1, 2, 3, 2**24 + 1, 5]), np.ones(2)]
+    extractor = TorchFeatureExtractor(
+        Rows(), max_length=3, too_long="windows", pooling=None
+    )
+    with pytest.raises(ValueError, match=f"row 1, values 3 to 5 has the .*{2**24 + 1}"):
+        extractor.transform(rows)
+
+
+class Rows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, rows):
+        return (rows * self.weight)[..., None]
