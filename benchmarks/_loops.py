@@ -22,6 +22,7 @@ __all__ = [
     "load_minilm",
     "loop_over_rows",
     "loop_over_texts",
+    "loop_over_windows",
     "loop_without_order",
     "token_batches",
 ]
@@ -90,6 +91,39 @@ def loop_over_texts(
         if parts:
             result[np.concatenate(order)] = torch.cat(parts).float().cpu().numpy()
     return result
+
+
+def loop_over_windows(
+    model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 32
+) -> np.ndarray:
+    """Embed all of each text, in windows of the maximum: means weighted by tokens."""
+    windows, rows = [], []
+    room = tokenizer.model_max_length - 2
+    before, behind = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
+    ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    for row, own in enumerate(ids):
+        for start in range(0, max(1, len(own)), room):
+            windows.append([*before, *own[start : start + room], *behind])
+            rows.append(row)
+    lengths = np.array([len(window) for window in windows])
+    order = np.argsort(-lengths, kind="stable")
+    result = np.zeros((len(texts), model.config.hidden_size))
+    weights = np.zeros((len(texts), 1))
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            longest = int(lengths[batch[0]])
+            padded = np.zeros((len(batch), longest), np.int64)
+            for place, window in enumerate(batch):
+                padded[place, : lengths[window]] = windows[window]
+            mask = torch.from_numpy((padded > 0).astype(np.int64))
+            given = torch.from_numpy(padded)
+            hidden = model(input_ids=given, attention_mask=mask).last_hidden_state
+            sums = (hidden * mask.unsqueeze(-1)).sum(1).numpy()
+            own_rows = [rows[window] for window in batch]
+            np.add.at(result, own_rows, sums)
+            np.add.at(weights, own_rows, lengths[batch, None])
+    return (result / weights).astype(np.float32)
 
 
 def loop_without_order(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:

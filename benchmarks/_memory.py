@@ -36,16 +36,17 @@ from _loops import (
     load_minilm,
     loop_over_rows,
     loop_over_texts,
+    loop_over_windows,
     loop_without_order,
     token_batches,
 )
 from _models import cnn, images, mlp, rows
-from _tweets import tweets
+from _tweets import documents, tweets
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
 
-__all__ = ["CASES", "TO_FILE", "Growth", "growth", "status"]
+__all__ = ["CASES", "TO_FILE", "WINDOWS", "Growth", "growth", "status"]
 
 BATCH = 256
 WARM_UP = 4  # batches
@@ -62,6 +63,7 @@ CASES = {
     "CNN": OF_ARRAYS,
     "texts": (OURS, "bare loop", "unsorted loop", "sentence-transformers"),
 }
+WINDOWS = "windows of long documents"
 
 
 @dataclass
@@ -115,7 +117,7 @@ def _measure(case: str, way: str) -> None:
     """Be the process: tell the memory before, and when done what it took."""
     torch.set_num_threads(1)
     model, X = _work(case)
-    run, forward = _way(way, model), _forward(model, X)
+    run, forward = _way(way, model, case), _forward(model, X)
     run(X[: WARM_UP * (BATCH if isinstance(X, np.ndarray) else 32)])
     forward()
     forward_bytes, _ = _peak(forward)
@@ -136,6 +138,9 @@ def _work(case: str) -> tuple[Any, Any]:
     if case == "CNN":
         pooled = nn.Sequential(cnn(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         return pooled, images(2_000)
+    if case == WINDOWS:
+        model = load_minilm()
+        return model, documents(200, 2_000, model[1])
     return load_minilm(), tweets(300)
 
 
@@ -150,13 +155,19 @@ def _forward(model: Any, X: Any) -> Callable[[], Any]:
     return torch.inference_mode()(partial(module, **inputs))
 
 
-def _way(way: str, model: Any) -> Callable[[Any], Any]:
+def _way(way: str, model: Any, case: str) -> Callable[[Any], Any]:
     """Give what is to be measured, ready to run."""
     if isinstance(model, nn.Module):
         return _way_with_arrays(way, model)
     if way == "sentence-transformers":
         return _peers.sentence_transformer()
     module, tokenizer = model
+    if case == WINDOWS:
+        windows = TorchFeatureExtractor(
+            module, preprocess=tokenizer, too_long="windows"
+        )
+        by_hand = partial(loop_over_windows, module, tokenizer)
+        return windows.transform if way == OURS else by_hand
     ways = {
         OURS: TorchFeatureExtractor(module, preprocess=tokenizer).transform,
         "bare loop": partial(loop_over_texts, module, tokenizer),

@@ -4,13 +4,27 @@ import csv
 import importlib.util
 import random
 from pathlib import Path
+from typing import Any
 
-__all__ = ["labelled_tweets", "tweets"]
+__all__ = ["documents", "labelled_tweets", "tweets"]
 
 
 def tweets(n_samples: int) -> list[str]:
     """Give `n_samples` distinct tweets, the same each time."""
     return labelled_tweets(n_samples)[0]
+
+
+def documents(n_samples: int, n_tokens: int, tokenizer: Any) -> list[str]:
+    """Give documents of at least `n_tokens`, and hardly more, made of tweets."""
+    words = iter(" ".join(tweets(5_000)).split() * n_samples)
+    found = []
+    for _ in range(n_samples):
+        own, count = [], 2  # special tokens
+        while count < n_tokens:
+            own.append(next(words))
+            count += len(tokenizer.tokenize(own[-1]))
+        found.append(" ".join(own))
+    return found
 
 
 def labelled_tweets(n_samples: int) -> tuple[list[str], list[str]]:
