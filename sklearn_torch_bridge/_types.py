@@ -114,6 +114,11 @@ class Windows:  # numpydoc ignore=PR02
         How much of a window is that before it again, in the unit of `max_length`; less
         than what a window holds beside its special tokens and the prompt.
 
+    Notes
+    -----
+    A row of n tokens costs about ``n / (1 - overlap / m)`` in windows of m. What is in
+    two windows counts twice in a mean.
+
     Examples
     --------
     >>> from sklearn_torch_bridge import Windows

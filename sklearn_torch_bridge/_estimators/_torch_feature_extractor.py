@@ -84,7 +84,13 @@ class TorchFeatureExtractor(BridgeTransformer):
         values of a sound, or the length of an array among those that differ in it.
         None, or at most, is the maximum of the model.
     too_long : {"warn", "cut", "windows", "raise"} or Windows, default="warn"
-        What becomes of a row that is longer.
+        What becomes of a row that is longer. ``"windows"``, or `Windows` with an
+        overlap, reads all of it in parts of at most `max_length`, each with the special
+        tokens and the prompt. The row's vector is the mean of theirs, weighted by the
+        tokens of each, which are pooled or made by the model; for ``"max"`` the
+        maximum, for ``"last"`` the last; ``pooling=None`` puts the tokens of all
+        windows, with their special ones, end to end, those of an overlap once. Not for
+        ``"flatten"``, ``"gap"`` and ``"gmp"``.
     layer : str, list of str or None, default=None
         Names of submodules as in ``model.named_modules()``, whose output is taken
         instead of the model's; the forward pass stops after the last of them. A glob
