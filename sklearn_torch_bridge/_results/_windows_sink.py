@@ -64,7 +64,8 @@ class WindowsSink:
     """A sink for windows, which writes rows to `sink` once they are whole.
 
     Rows of one window pass as they are. What was added of other rows is kept in
-    float64: a sum of 20,000 windows in float32 was off by 5e-6. `first_row` is the number that the first row has in `sink`.
+    float64: a sum of 20,000 windows in float32 was off by 5e-6. `first_row` is the
+    number that the first row has in `sink`.
     """
 
     def __init__(

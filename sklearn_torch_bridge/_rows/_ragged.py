@@ -34,7 +34,7 @@ from sklearn_torch_bridge._rows._model_dtype import copied_row
 from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
 from sklearn_torch_bridge._rows._windows import value_spans
 from sklearn_torch_bridge._types import Inputs, Rows
-from sklearn_torch_bridge.models import MASKS, AcceptedInputs
+from sklearn_torch_bridge.models import MASKS, AcceptedInputs, check_length
 
 __all__ = ["RAGGED", "RaggedFeed", "group_numbers", "of_one_dtype"]
 
@@ -87,6 +87,7 @@ class _Ragged(Kind):
         parts = [_part(values[row], start, stop) for row, start, stop in pairs]
         feed = RaggedFeed(parts, receiver.accepts)
         feed.spans = spans
+        feed.maximum = check_length(most, None, unit="values")
         return feed
 
 

@@ -12,7 +12,7 @@ from sklearn_torch_bridge._row_numbers import as_indices
 from sklearn_torch_bridge._rows._base import Feed, FeedError, Receiver
 from sklearn_torch_bridge._rows._windows import value_spans
 from sklearn_torch_bridge._types import Indices, Inputs, Rows, UnevenBatchError
-from sklearn_torch_bridge.models import Clip, SoundRows, check_length
+from sklearn_torch_bridge.models import Clip, Maximum, SoundRows, check_length
 
 __all__ = ["SoundWindows", "sound_windows"]
 
@@ -24,7 +24,7 @@ def sound_windows(rows: Any, made: Any, receiver: Receiver) -> "SoundWindows | N
     most = check_length(receiver.max_length, made.maximum, unit="values")
     if most is None:
         return None
-    feed = SoundWindows(rows, made, most.n, receiver.windows.overlap)
+    feed = SoundWindows(rows, made, most, receiver.windows.overlap)
     return None if len(feed) == len(rows) else feed
 
 
@@ -35,16 +35,19 @@ class SoundWindows(Feed):
     values where there is no mask.
     """
 
-    def __init__(self, rows: Any, sound: SoundRows, most: int, overlap: int) -> None:
+    def __init__(
+        self, rows: Any, sound: SoundRows, maximum: Maximum, overlap: int
+    ) -> None:
         lengths = sound.n_samples(rows)
         self.spans: Spans = value_spans(
-            lengths, most, overlap, sound.positions_per_value
+            lengths, maximum.n, overlap, sound.positions_per_value
         )
         self.lengths = self.spans.stops - self.spans.starts if sound.even else None
         self.even = sound.even
         self._rows = rows
         self._sound = sound
-        self._most = most
+        self.maximum = self._limit = maximum
+        self._most = maximum.n
         self._overlap = overlap
         self._last: tuple[int, Clip] | None = None
         self._low_rates: dict[int, tuple[int, int]] = {}
@@ -65,7 +68,7 @@ class SoundWindows(Feed):
     def subset(self, which: Indices) -> "SoundWindows":
         """Return windows of some of the rows."""
         rows = [self._rows[row] for row in which]
-        return SoundWindows(rows, self._sound, self._most, self._overlap)
+        return SoundWindows(rows, self._sound, self._limit, self._overlap)
 
     def batch(self, rows: Rows) -> Inputs:
         """Extract features of these windows together."""

@@ -245,6 +245,7 @@ class TokenFeed(Feed):
         if not forgiving:
             self._refuse_empty(slice(0, len(texts)))
         if windows is not None:
+            self.maximum = windows.maximum
             with lock:
                 self._cut(windows, encode, form)
         self._shortest = fixed.n_tokens if fixed else 0

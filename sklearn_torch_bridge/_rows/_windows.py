@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._results import Spans
 from sklearn_torch_bridge._rows._base import Receiver
 from sklearn_torch_bridge._types import Indices
-from sklearn_torch_bridge.models import FixedLength, check_length, longest_text
+from sklearn_torch_bridge.models import FixedLength, Maximum, check_length, longest_text
 
 __all__ = ["Encode", "TextWindows", "cut_windows", "n_common", "value_spans"]
 
@@ -87,13 +87,13 @@ def value_spans(
 
 @dataclass(frozen=True)
 class TextWindows:
-    """Windows of at most `size` tokens, which share `overlap` of their content.
+    """Windows as long as `maximum`, which share `overlap` tokens of their content.
 
     Each begins with the tokens of `prompt`, with which each text begins; the first
     `n_unpooled` tokens of a window do not enter its vector.
     """
 
-    size: int
+    maximum: Maximum
     overlap: int = 0
     prompt: str = ""
     n_unpooled: int = 0
@@ -112,7 +112,12 @@ class TextWindows:
         most = check_length(receiver.max_length, longest, unit="tokens")
         if most is None:
             return None
-        return cls(most.n, receiver.windows.overlap, receiver.prompt_text)
+        return cls(most, receiver.windows.overlap, receiver.prompt_text)
+
+    @property
+    def size(self) -> int:
+        """The most tokens of a window."""
+        return self.maximum.n
 
     def of_texts(
         self,

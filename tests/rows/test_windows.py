@@ -8,6 +8,9 @@ from sklearn_torch_bridge._rows._windows import (
     cut_windows,
     ends_of,
 )
+from sklearn_torch_bridge.models import Maximum
+
+EIGHT = Maximum(8, "tokens", "max_length")
 
 
 @pytest.mark.parametrize("room", [1, 4, 7])
@@ -52,7 +55,7 @@ def test_content_that_looks_like_a_special_token_is_content():
 def test_a_prompt_stands_in_each_window():
     encode = encoder([1], [2])
     row = encode(["p: abcdef"])["input_ids"][0]
-    windows = TextWindows(size=8, prompt="p: ")
+    windows = TextWindows(EIGHT, prompt="p: ")
     spans = windows.of_texts(np.array([len(row), 3]), [row], encode)
     assert spans.counts.tolist() == [2, 1]
     assert (spans.heads.tolist(), spans.tails.tolist()) == ([4, 4, 0], [1, 1, 0])
@@ -62,7 +65,7 @@ def test_a_prompt_stands_in_each_window():
 def test_tokens_that_are_not_pooled_do_not_count():
     encode = encoder([1], [2])
     row = encode(["p: abcdefgh"])["input_ids"][0]
-    windows = TextWindows(size=8, prompt="p: ", n_unpooled=4)
+    windows = TextWindows(EIGHT, prompt="p: ", n_unpooled=4)
     spans = windows.of_texts(np.array([len(row), 3]), [row], encode)
     assert spans.weights.tolist()[:2] == [4, 4]
 
@@ -70,6 +73,6 @@ def test_tokens_that_are_not_pooled_do_not_count():
 def test_a_prompt_that_fills_a_window_is_refused():
     encode = encoder([1], [2])
     row = encode(["a long prompt: abcdefgh"])["input_ids"][0]
-    windows = TextWindows(size=8, prompt="a long prompt: ")
+    windows = TextWindows(EIGHT, prompt="a long prompt: ")
     with pytest.raises(ValueError, match=r"less than the 0 tokens.*prompt, got 0"):
         windows.of_texts(np.array([len(row)]), [row], encode)
