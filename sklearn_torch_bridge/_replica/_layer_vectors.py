@@ -8,22 +8,25 @@ from typing import Any, NamedTuple
 import torch
 
 from sklearn_torch_bridge._convert import select_output
-from sklearn_torch_bridge._replica._channels_in_values import Call, channels_axis
+from sklearn_torch_bridge._replica._channels_in_values import Call
 from sklearn_torch_bridge._replica._known_axes import Kept, KnownAxes
 from sklearn_torch_bridge._replica._own_tokens import OwnTokens
 from sklearn_torch_bridge._replica._readings import (
     Reading,
     carried,
     check_tensor,
+    pooled_by,
     why_missing,
 )
 from sklearn_torch_bridge._replica._rows_flow import RowsFlow
 from sklearn_torch_bridge._replica._rows_in_values import (
+    AS_IT_IS,
     Look,
-    RowCountError,
+    channels_of_looks,
     no_rows_axis,
     plain_axis,
     rows_axis,
+    rows_first,
 )
 from sklearn_torch_bridge._replica._tokens_in_values import (
     ONE_LENGTH,
@@ -31,6 +34,7 @@ from sklearn_torch_bridge._replica._tokens_in_values import (
     needs_tokens,
     padded,
     with_tokens,
+    without_first,
 )
 from sklearn_torch_bridge._tensor_bytes import check_storage
 from sklearn_torch_bridge._types import Piece, Tokens
@@ -43,7 +47,6 @@ _MAP_AXES = 4
 _OVER_SPACE = frozenset(
     POOLINGS[name] for name in ("auto", "mean", "max", "gap", "gmp")
 )
-_AS_IT_IS = -1  # no axis is the rows', and a callable of the caller's makes vectors
 
 
 Looks = dict[int, Look]
@@ -112,7 +115,7 @@ class Reader:
         self._found: dict[int, Piece] = {}
         self.waiting: dict[int, _Waiting] = {}
         self._mask = mask
-        self._mask_of_pools = mask if mask is None else _without_first(mask, n_prompt)
+        self._mask_of_pools = mask if mask is None else without_first(mask, n_prompt)
         self._n_rows = n_rows
 
     def read(self, layer: str, value: Any) -> None:
@@ -233,8 +236,8 @@ class Reader:
             self._known.see(place, self._last_vectors, self._last_vectors[0])
         axis = self._known.rows(place, shape, n_rows)
         if axis is None and reading.has_own_pool and n_rows not in shape:
-            return _AS_IT_IS
-        is_fit = axis is not None and (axis == _AS_IT_IS or shape[axis] == n_rows)
+            return AS_IT_IS
+        is_fit = axis is not None and (axis == AS_IT_IS or shape[axis] == n_rows)
         return axis if is_fit else None
 
     def _is_known(self, place: object) -> bool:
@@ -261,16 +264,16 @@ class Reader:
             return 1
         if rows is None:
             return None
-        shape = _rows_first(hidden, rows).shape
+        shape = rows_first(hidden, rows).shape
         return self._known.channels(_place(reading, hidden), shape)
 
     def _tokens_axes(
         self, reading: Reading, hidden: torch.Tensor, rows: int | None
     ) -> tuple[int, ...] | None:
         """Return the axes, with the rows first, or None in doubt."""
-        if rows is None or rows == _AS_IT_IS:
+        if rows is None or rows == AS_IT_IS:
             return ()
-        shape, mask = _rows_first(hidden, rows).shape, self._mask
+        shape, mask = rows_first(hidden, rows).shape, self._mask
         if self._trusts_shapes or not needs_tokens(reading.pool, shape, mask):
             return ()
         assert mask is not None  # noqa: S101 - else it needs none
@@ -292,7 +295,7 @@ class Reader:
             return tokens
         look, place = lengths().get(index), _place(reading, hidden)
         if look is not None and look.mask is not None:
-            shape = _rows_first(look.value, rows).shape
+            shape = rows_first(look.value, rows).shape
             self._known.see_tokens(place, shape, look.mask.shape[1])
         tokens = self._tokens_axes(reading, hidden, rows)
         if tokens is None and self._mask is not None:
@@ -314,44 +317,27 @@ class Reader:
             rows = rows_axis(hidden.shape, n_rows, look)
             if rows is None and not reading.has_own_pool:
                 raise no_rows_axis(hidden.shape, n_rows, look)
-            rows = _AS_IT_IS if rows is None else rows
+            rows = AS_IT_IS if rows is None else rows
             self._known.keep_rows(place, n_rows, rows)
             if rows == 0 and n_rows > 1:
                 self._known.keep_first(place)
             self._rows_are_first = hidden.ndim == _TWO_AXES and rows == 0
         if look is not None and reading.has_own_pool:  # it might take tokens for rows
-            self._pooled(reading, _rows_first(look.value, rows), look.mask, look.n_rows)
+            pooled_by(reading, rows_first(look.value, rows), look.mask, look.n_rows)
         channels = self._channels_axis(reading, hidden, rows)
         if channels is None:
             channels = (
-                1 if look is None else self._find_channels(index, look, rows, stretch)
+                1 if look is None else channels_of_looks(index, look, rows, stretch)
             )
-            shape = _rows_first(hidden, rows).shape
+            shape = rows_first(hidden, rows).shape
             self._known.keep_channels(place, shape, channels)
         tokens = self._find_tokens(index, hidden, rows, lengths)
         return _Axes(rows, channels, tokens)
 
-    def _find_channels(
-        self,
-        index: int,
-        look: Look,
-        rows: int,
-        stretch: Callable[[], Sequence[Looks]],
-    ) -> int:
-        """Return the axis of channels, with the rows first."""
-
-        def shape(look: Look) -> tuple[int, ...]:
-            return tuple(_rows_first(look.value, rows).shape)
-
-        def longer() -> list[tuple[int, ...]]:
-            return [shape(looks[index]) for looks in stretch() if index in looks]
-
-        return channels_axis(shape(look), look.calls, longer)
-
     def _keep(self, index: int, hidden: torch.Tensor, axes: _Axes) -> None:
         """Keep the vectors of a value that has its rows and all else on these axes."""
         reading, channels = self._readings[index], axes.channels
-        turned = _rows_first(hidden, axes.rows)
+        turned = rows_first(hidden, axes.rows)
         order = [0, channels, *(at for at in range(1, turned.ndim) if at != channels)]
         if channels != 1:
             turned = turned.permute(order)
@@ -391,7 +377,7 @@ class Reader:
             tokens = self._own_tokens[reading](hidden, mask)
             if isinstance(tokens, Tokens):
                 return tokens
-        return self._pooled(reading, hidden, mask, self._n_rows)
+        return pooled_by(reading, hidden, mask, self._n_rows)
 
     def _lasting(self, kept: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Return what no later layer that works in place changes."""
@@ -399,50 +385,6 @@ class Reader:
             return kept
         ours, theirs = kept.untyped_storage(), hidden.untyped_storage()
         return kept.clone() if ours.data_ptr() == theirs.data_ptr() else kept
-
-    def _pooled(
-        self,
-        reading: Reading,
-        hidden: torch.Tensor,
-        mask: torch.Tensor | None,
-        n_rows: int,
-    ) -> torch.Tensor:
-        """Return one vector per row; numbers become a column."""
-        pooled = hidden if reading.pool is None else reading.pool(hidden, mask)
-        check_tensor(pooled)
-        if pooled.shape[:1] != (n_rows,):
-            msg = (
-                "`pooling` must return one vector per row, and gets the rows on the "
-                f"first axis: got shape {tuple(pooled.shape)} for {n_rows} rows, of "
-                f"{tuple(hidden.shape)}."
-            )
-            raise RowCountError(msg)
-        if pooled.ndim == 1:
-            return pooled.unsqueeze(1)
-        if pooled.ndim != _TWO_AXES and reading.needs_vector:
-            msg = (
-                "`pooling` must leave one vector per row, got shape "
-                f"{tuple(pooled.shape)}. Take `pooling`='mean' or 'flatten'."
-            )
-            raise ValueError(msg)
-        return pooled
-
-
-def _rows_first(hidden: torch.Tensor, axis: int) -> torch.Tensor:
-    return hidden if axis in (0, _AS_IT_IS) else hidden.movedim(axis, 0)
-
-
-def _without_first(mask: torch.Tensor, n_tokens: int) -> torch.Tensor:
-    """Return a mask without the first tokens that it keeps, whichever side is padded.
-
-    >>> _without_first(torch.tensor([[0, 1, 1], [1, 1, 1]]), 1)
-    tensor([[False, False,  True],
-            [False,  True,  True]])
-    """
-    if not n_tokens:
-        return mask
-    keep = mask.to(torch.bool)
-    return keep & (keep.cumsum(1) > n_tokens)
 
 
 def _place(reading: Reading, hidden: torch.Tensor) -> object:

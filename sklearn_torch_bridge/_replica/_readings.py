@@ -10,9 +10,17 @@ from sklearn_torch_bridge._replica._rows_in_values import RowCountError
 from sklearn_torch_bridge._types import Pool, Selector
 from sklearn_torch_bridge.pooling import POOLINGS
 
-__all__ = ["ReadError", "Reading", "carried", "check_tensor", "why_missing"]
+__all__ = [
+    "ReadError",
+    "Reading",
+    "carried",
+    "check_tensor",
+    "pooled_by",
+    "why_missing",
+]
 
 _MOST_NAMES = 5
+_TWO_AXES = 2
 
 
 @dataclass(frozen=True)
@@ -73,3 +81,30 @@ def why_missing(names: tuple[str, ...]) -> str:
         f"lack {shown}{more}, and it is NaN without. Complete the files, or take a "
         "`layer` or an `output` that needs none of them."
     )
+
+
+def pooled_by(
+    reading: Reading,
+    hidden: torch.Tensor,
+    mask: torch.Tensor | None,
+    n_rows: int,
+) -> torch.Tensor:
+    """Return one vector per row; numbers become a column."""
+    pooled = hidden if reading.pool is None else reading.pool(hidden, mask)
+    check_tensor(pooled)
+    if pooled.shape[:1] != (n_rows,):
+        msg = (
+            "`pooling` must return one vector per row, and gets the rows on the "
+            f"first axis: got shape {tuple(pooled.shape)} for {n_rows} rows, of "
+            f"{tuple(hidden.shape)}."
+        )
+        raise RowCountError(msg)
+    if pooled.ndim == 1:
+        return pooled.unsqueeze(1)
+    if pooled.ndim != _TWO_AXES and reading.needs_vector:
+        msg = (
+            "`pooling` must leave one vector per row, got shape "
+            f"{tuple(pooled.shape)}. Take `pooling`='mean' or 'flatten'."
+        )
+        raise ValueError(msg)
+    return pooled

@@ -5,21 +5,27 @@ model that takes no other is given one row again and again: along the rows' axis
 nothing changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from sklearn_torch_bridge._replica._channels_in_values import Call
+from sklearn_torch_bridge._replica._channels_in_values import Call, channels_axis
 
 __all__ = [
+    "AS_IT_IS",
     "Look",
     "RowCountError",
+    "channels_of_looks",
     "following_axes",
     "no_rows_axis",
     "plain_axis",
     "rows_axis",
+    "rows_first",
 ]
+
+AS_IT_IS = -1
+"""No axis is the rows', and a callable of the caller's makes vectors."""
 
 _EQUAL = 1e-4  # of the largest value: kernels may round equal rows differently
 
@@ -128,3 +134,25 @@ def _is_one_row(value: torch.Tensor, axis: int) -> bool:
     numbers = value.detach().cpu().to(dtype)
     gap = (numbers - numbers.narrow(axis, 0, 1)).abs().max()
     return bool(gap <= _EQUAL * numbers.abs().max())
+
+
+def rows_first(hidden: torch.Tensor, axis: int) -> torch.Tensor:
+    """Move the axis of the rows to the front, if any is theirs."""
+    return hidden if axis in (0, AS_IT_IS) else hidden.movedim(axis, 0)
+
+
+def channels_of_looks(
+    index: int,
+    look: Look,
+    rows: int,
+    stretch: Callable[[], Sequence[Mapping[int, Look]]],
+) -> int:
+    """Return the axis of channels of a value, with the rows first, by looks at it."""
+
+    def shape(look: Look) -> tuple[int, ...]:
+        return tuple(rows_first(look.value, rows).shape)
+
+    def longer() -> list[tuple[int, ...]]:
+        return [shape(looks[index]) for looks in stretch() if index in looks]
+
+    return channels_axis(shape(look), look.calls, longer)

@@ -12,7 +12,14 @@ import torch
 from sklearn_torch_bridge._types import Pool, UnevenBatchError
 from sklearn_torch_bridge.pooling import POOLINGS
 
-__all__ = ["ONE_LENGTH", "changed_axes", "needs_tokens", "padded", "with_tokens"]
+__all__ = [
+    "ONE_LENGTH",
+    "changed_axes",
+    "needs_tokens",
+    "padded",
+    "with_tokens",
+    "without_first",
+]
 
 _TWO_AXES, _THREE_AXES = 2, 3
 _WITHOUT_MASK = frozenset(POOLINGS[name] for name in ("gap", "gmp", "flatten"))
@@ -110,3 +117,16 @@ def padded(nested: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = torch.tensor([[len(row)] for row in rows], device=nested.device)
     whole = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return whole, torch.arange(whole.shape[1], device=nested.device) < lengths
+
+
+def without_first(mask: torch.Tensor, n_tokens: int) -> torch.Tensor:
+    """Return a mask without the first tokens that it keeps, whichever side is padded.
+
+    >>> without_first(torch.tensor([[0, 1, 1], [1, 1, 1]]), 1)
+    tensor([[False, False,  True],
+            [False,  True,  True]])
+    """
+    if not n_tokens:
+        return mask
+    keep = mask.to(torch.bool)
+    return keep & (keep.cumsum(1) > n_tokens)
