@@ -37,6 +37,8 @@ def check_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, TypeError) as error:
         msg = f"`device` must be 'auto' or a torch device, got {device!r}."
         raise ValueError(msg) from error
+    if chosen.type == "cpu":  # to ask for others takes longer than all else here
+        return chosen
     known = device_types()
     if chosen.type not in known:
         what = f"got {str(device)!r}; this machine has {', '.join(sorted(known))}"
