@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._digest import digest
+from sklearn_torch_bridge._estimators._extracted import Extracted, is_of_any_length
 from sklearn_torch_bridge._estimators._extractor_options import request_of
+from sklearn_torch_bridge._estimators._long_rows import (
+    RowTooLongError,
+    notes_of,
+    warn_of_cuts,
+)
 from sklearn_torch_bridge._estimators._low_rates import warn_of_low_rates
 from sklearn_torch_bridge._estimators._nan_rows import all_bad, filled
 from sklearn_torch_bridge._estimators._plan import Plan
@@ -24,11 +30,12 @@ from sklearn_torch_bridge._known import (
     SteadySink,
 )
 from sklearn_torch_bridge._results import ArraySink, EntriesSink, FileSink, Sink
-from sklearn_torch_bridge._row_numbers import count_rows
+from sklearn_torch_bridge._row_numbers import as_indices, count_rows
 from sklearn_torch_bridge._rows import (
     CheckedRows,
     Feed,
     FeedError,
+    SubsetFeed,
     check_rows,
     check_takes_prompt,
     made_up_rows,
@@ -47,40 +54,9 @@ from sklearn_torch_bridge._run import (
 )
 from sklearn_torch_bridge._types import Indices, Inputs
 
-__all__ = ["Extracted", "Extraction", "no_rows", "plan_extraction"]
+__all__ = ["Extraction", "plan_extraction"]
 
 _TWO_AXES = 2
-
-
-def _is_of_any_length(learnt: NDArray[Any]) -> bool:
-    """Return whether rows like those learnt, which have no tokens, are of any length.
-
-    >>> _is_of_any_length(np.empty((0, 0, 384))), _is_of_any_length(np.empty((0, 384)))
-    (True, False)
-    """
-    return learnt.ndim > _TWO_AXES and not learnt.shape[1]
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """The result, and how many of its columns each layer has."""
-
-    array: NDArray[Any]
-    widths: tuple[int, ...]
-    layers: tuple[str, ...]
-
-    @property
-    def learnt(self) -> NDArray[Any]:
-        """No rows like these; no tokens either, where rows are of any length."""
-        if self.array.dtype != object:
-            return np.empty_like(self.array[:0])
-        like = self.array[0]
-        return np.empty((0, 0, *like.shape[1:]), like.dtype)
-
-
-def no_rows(learnt: NDArray[Any]) -> NDArray[Any]:
-    """Return a result without rows, like the ones learnt."""
-    return np.empty(0, object) if _is_of_any_length(learnt) else learnt.copy()
 
 
 def plan_extraction(extractor: Any, X: Any, *, reset: bool) -> "Extraction":
@@ -94,9 +70,13 @@ def plan_extraction(extractor: Any, X: Any, *, reset: bool) -> "Extraction":
 class Extraction:
     """The rows of one call on their way into a result, as a plan says."""
 
-    def __init__(self, plan: Plan, rows: CheckedRows) -> None:
+    def __init__(
+        self, plan: Plan, rows: CheckedRows, names: Indices | None = None
+    ) -> None:
         self.plan = plan
         self._rows = rows
+        self._names = names  # of the rows in the caller's `X`, where these are some
+        self.long = plan.long_rows(rows)
 
     def joined(self, others: Sequence["Extraction"]) -> "Extraction":
         """Return an extraction for `to_cache`, of all that is asked of these rows."""
@@ -133,6 +113,7 @@ class Extraction:
         bad = self._run(sink, verbose, also=also, proven=like is not None)
         shown = self._made_up() if sink.array is None and is_old() else like
         array = filled(sink, self._rows, bad, shown)
+        warn_of_cuts([self.long], self._names)
         return Extracted(array, sink.widths, self.plan.layers)
 
     def to_file(
@@ -149,13 +130,18 @@ class Extraction:
         self.plan.drops_received()  # before rows of the file are believed
         with FileSink(path, self.n_samples, dtype, self._identity()) as sink:
             sink.first_columns = self.plan.first_columns
-            if not sink.is_finished():
+            if sink.is_finished():
+                self.long.hear_of_file(sink)
+            else:
                 done = sink.finished_rows()
+                if done.any():
+                    self.long.hear_of_file(sink)
                 proven = like is not None or bool(done.any())
                 bad = self._run(sink, verbose, done, proven=proven)
                 shown = self._made_up() if sink.array is None and is_old() else like
                 filled(sink, self._rows, bad, shown)
                 sink.finish()
+        warn_of_cuts([self.long])
         result: NDArray[Any] = np.load(path, mmap_mode="r")
         return result
 
@@ -166,27 +152,53 @@ class Extraction:
         which, label = self._rows.which_may_run(), request.label
         with progress(len(which), label=label, verbose=verbose, also=silent) as advance:
             recall, left = self._look_up(recall, which, None, advance)
-            if len(left):
-                feed = make_feed(self._rows, self.plan.receiver, left)
+            known = len(which) - len(left)
+            feed, left, _ = self._feed(left)
+            if feed is not None:
                 rows_of = partial(self._rows.caller_rows, which=left)
-                sink = RememberingSink(recall, left, request.dtype, None, rows_of)
-                known = len(left) < len(which)
-                self._extract(feed, sink, advance, proven=known)
-        return len(left), len(which) - len(left)
+                sink = RememberingSink(
+                    recall, left, request.dtype, None, rows_of, partial(notes_of, feed)
+                )
+                self._extract(feed, sink, advance, proven=known > 0)
+        return len(left), known
 
-    def of_first_row(self) -> Extracted:
+    def _feed(self, which: Indices) -> tuple[Feed | None, Indices, list[BadRow]]:
+        """Return a feed of the values that may run, which these are, and rows that not.
+
+        None of those that are too long, where these are refused.
+        """
+        feed = None
+        if len(which):
+            some = None if len(which) == len(self._rows) else which
+            feed = make_feed(self._rows, self.plan.receiver, some)
+            usable = self.long.hear_of_feed(self._rows, which, feed)
+            if usable is not None:
+                which = which[usable]
+                feed = SubsetFeed(feed, np.flatnonzero(usable)) if len(which) else None
+        return feed, which, self.long.refused(self._names)
+
+    def of_first_row(self, *, quietly: bool = False) -> Extracted:
         """Send one row through the model: the first that is not bad."""
         errors: list[Exception] = []
+        too_long: list[Exception] = []
         for row in _first_then_all_over(self._rows.which_may_run()):
+            names = as_indices(self._rows.caller_rows(np.array([row]), None))
+            one = Extraction(self.plan, self._rows.row(row), names)
+            if quietly:
+                one.long.mute()
             try:
-                return Extraction(self.plan, self._rows.row(row)).to_array()
+                return one.to_array()
             except Exception as error:
                 if self.plan.request.run.on_error == "raise":
                     raise
+                if isinstance(error, RowTooLongError):  # no other row's fault
+                    too_long.append(error)
+                    continue
                 errors.append(error)
                 if enough_alike(errors):
                     errors[0].add_note(ADVICE)
                     break
+        errors += too_long
         raise errors[0] if errors else all_bad([], self._rows)
 
     def of_no_rows(self) -> Extracted:
@@ -253,11 +265,11 @@ class Extraction:
         """Refuse a file for rows of any length; a row is run if none was seen."""
         if self.plan.request.pool is not None or not self._rows.has_tokens:
             return
-        if like is None or (like.ndim > _TWO_AXES and not _is_of_any_length(like)):
-            array = self.of_first_row().array
+        if like is None or (like.ndim > _TWO_AXES and not is_of_any_length(like)):
+            array = self.of_first_row(quietly=True).array
         else:
             array = like
-        if array.dtype == object or _is_of_any_length(array):
+        if array.dtype == object or is_of_any_length(array):
             msg = (
                 "`pooling` must not be None for a file, which has rows of one shape: "
                 "these have an array each, of their own length. Name a `pooling`, or "
@@ -287,17 +299,20 @@ class Extraction:
                 wanted = which
                 recall, which = self._look_up(recall, which, sink, advance)
                 proven = proven or len(which) < len(wanted)
-            if not len(which):
-                return []
-            some = None if len(which) == len(self._rows) else which
-            sink.expect(self._rows.origin_of(some))
-            feed = make_feed(self._rows, self.plan.receiver, some)
+            feed, which, too_long = self._feed(which)
+            self.long.note_in(sink)
+            if feed is None:
+                return too_long
+            is_all = len(which) == len(self._rows)
+            sink.expect(self._rows.origin_of(None if is_all else which))
             sink.keeps_shape = lambda: feed.keeps_shape
-            if recall is None:
-                return self._extract(feed, sink, advance, proven=proven)
-            rows_of = sink.caller_rows
-            both = RememberingSink(recall, which, request.dtype, sink, rows_of)
-            return self._extract(feed, both, advance, proven=proven)
+            target: Sink = sink
+            if recall is not None:
+                rows_of, notes = sink.caller_rows, partial(notes_of, feed)
+                target = RememberingSink(
+                    recall, which, request.dtype, sink, rows_of, notes
+                )
+            return too_long + self._extract(feed, target, advance, proven=proven)
 
     def _extract(
         self, feed: Feed, sink: Sink, advance: Advance, *, proven: bool = False
@@ -339,7 +354,8 @@ class Extraction:
         rows, settings = self._rows, self.plan.fingerprints[1]
         contents = self._contents().of_all(rows.values)
         width = self.plan.request.truncate_dim
-        return digest((contents, rows.origin, width, *settings))
+        others = ("without long rows",) if self.long.refuses else ()
+        return digest((contents, rows.origin, width, *settings, *others))
 
     def _look_up(
         self,
@@ -364,10 +380,15 @@ class Extraction:
     ) -> Indices:
         """Return the rows that the cache lacks; put the others into `sink`, if any."""
         missing = np.ones(len(self._rows), bool)
+        self.long.restart()
         if sink is not None:
             sink.expect(self._rows.origin)
-        for rows, pieces in recall.found(which):
-            missing[rows] = False
+        for found, vectors, notes in recall.found(which):
+            missing[found] = False
+            rows, pieces = self.long.hear_of_cached(self._rows, found, vectors, notes)
+            if not len(rows):
+                continue
+            self.long.note_in(sink)
             if sink is not None:
                 sink.place(rows, pieces)
             given = rows if sink is None else sink.caller_rows(rows)

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from sklearn_torch_bridge._estimators._extractor_options import Request
+from sklearn_torch_bridge._estimators._long_rows import LongRows, setting_of
 from sklearn_torch_bridge._known import Steadiness, is_received, told_of_model
 from sklearn_torch_bridge._replica import Reading, check_layers, literal_names
 from sklearn_torch_bridge._results import FirstColumns
-from sklearn_torch_bridge._rows import Receiver
+from sklearn_torch_bridge._rows import CheckedRows, Receiver
 from sklearn_torch_bridge.models import (
     LoadedModel,
     Told,
@@ -50,6 +51,16 @@ class Plan:
             max_length=request.max_length,
             windows=request.windows,
         )
+
+    def long_rows(self, rows: CheckedRows) -> LongRows:
+        """Return what hears of the rows of a call that are too long."""
+        asked = self.request
+        setting = setting_of(
+            *(asked.model, asked.preprocess, asked.prompt, asked.max_length),
+            *(asked.layer, asked.output, asked.pool, asked.truncate_dim),
+        )
+        forgives = asked.run.on_error == "nan"
+        return LongRows(rows, asked.too_long, forgives=forgives, setting=setting)
 
     @cached_property
     def _told(self) -> Told | None:

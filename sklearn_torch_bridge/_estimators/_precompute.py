@@ -12,6 +12,7 @@ from sklearn_torch_bridge._estimators._found_extractors import (
     Found,
     settings_of,
 )
+from sklearn_torch_bridge._estimators._long_rows import warn_of_cuts
 
 __all__ = ["Precomputed", "precompute"]
 
@@ -96,9 +97,14 @@ def precompute(estimator: BaseEstimator, X: Any, *, verbose: int = 0) -> Precomp
         )
         raise ValueError(msg)
     n_run = n_known = 0
-    for first, *others in groups:
-        run, known = first.joined(others).to_cache(verbose=verbose)
+    heard = []
+    for group in groups:
+        first, *others = sorted(group, key=lambda one: one.long.strictness)
+        joined = first.joined(others)
+        run, known = joined.to_cache(verbose=verbose)
         n_run, n_known = n_run + run, n_known + known
+        heard.append(joined.long)
+    warn_of_cuts(heard)
     return Precomputed(sum(map(len, groups)), len(groups), n_run, n_known)
 
 
@@ -115,12 +121,21 @@ def _grouped(found: Iterable[Found]) -> list[list[Extraction]]:
             raise ValueError(msg)
         extraction = plan_extraction(clone(one.extractor), one.X, reset=True)
         of_rows = groups.setdefault(extraction.plan.shared_settings(), {})
-        of_rows.setdefault(id(one.X), {})[extraction.plan.setting()] = extraction
+        alike_rows = of_rows.setdefault(id(one.X), {})
+        setting = extraction.plan.setting()
+        alike_rows[setting] = _milder(alike_rows.get(setting), extraction)
     return [
         list(settings.values())
         for of_rows in groups.values()
         for settings in _of_equal_rows(list(of_rows.values()))
     ]
+
+
+def _milder(one: Extraction | None, other: Extraction) -> Extraction:
+    """Return that of two for the same rows of a cache that refuses fewer of them."""
+    if one is None or other.long.strictness < one.long.strictness:
+        return other
+    return one
 
 
 def _of_equal_rows(
@@ -132,5 +147,7 @@ def _of_equal_rows(
     joined: dict[frozenset[bytes], dict[bytes, Extraction]] = {}
     for group in groups:
         rows = next(iter(group.values())).distinct_rows()
-        joined.setdefault(rows, {}).update(group)
+        same = joined.setdefault(rows, {})
+        for setting, extraction in group.items():
+            same[setting] = _milder(same.get(setting), extraction)
     return list(joined.values())

@@ -13,11 +13,8 @@ from torch import nn
 
 from sklearn_torch_bridge._estimators._base_transformer import BridgeTransformer
 from sklearn_torch_bridge._estimators._callbacks import fit_task, with_callbacks
-from sklearn_torch_bridge._estimators._extraction import (
-    Extracted,
-    no_rows,
-    plan_extraction,
-)
+from sklearn_torch_bridge._estimators._extracted import Extracted, no_rows
+from sklearn_torch_bridge._estimators._extraction import plan_extraction
 from sklearn_torch_bridge._estimators._settings_of_fit import (
     are_the_same,
     parameters_of_fit,

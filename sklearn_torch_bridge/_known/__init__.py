@@ -4,6 +4,12 @@ Hides what identifies a model (its files, or its weights and code), which settin
 count, and how rows are looked up in a cache and stored in it.
 """
 
+from sklearn_torch_bridge._known._cut_notes import (
+    limit_of,
+    note_of,
+    read_limit,
+    read_note,
+)
 from sklearn_torch_bridge._known._model_fingerprint import (
     fingerprint_model,
     fingerprint_module,
@@ -30,6 +36,10 @@ __all__ = [
     "is_received",
     "known_fingerprint",
     "known_told",
+    "limit_of",
+    "note_of",
+    "read_limit",
+    "read_note",
     "remember_fingerprint",
     "settings_fingerprint",
     "told_of_model",

@@ -56,6 +56,13 @@ class ArraySink:
         self.array = self._make((self._n_samples, *shape), self._dtype or dtype)
         return self.array
 
+    def cuts(self) -> tuple[NDArray[np.int64] | None, str]:
+        """Return how long rows were that had been cut before, and at what limit."""
+        return None, ""
+
+    def note_cuts(self, lengths: NDArray[np.int64], limit: str) -> None:
+        """Note how long rows were that are cut, where that outlives the call."""
+
     def release(self) -> None:
         """Let go of the array."""
         self.array = self._view = None

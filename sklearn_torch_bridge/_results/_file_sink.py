@@ -5,7 +5,8 @@ and one mark a row: a checksum of the finished row, its dtype and its shape. A r
 counts only if it still has that checksum, so that no wrong row is left by a killed
 process, by a machine that lost power before its disk was written, or by anybody who
 wrote to the files. When all rows are done, the part gets its final name; the marks
-stay, for the next call that asks for the same file.
+stay, for the next call that asks for the same file. The mark of a row that was cut has
+its length before that as well, and the header the limit.
 """
 
 import json
@@ -31,8 +32,12 @@ __all__ = ["FileSink"]
 
 _FORMAT = 1
 _HEADER_BYTES = 512
+_IDENTITY_BYTES = 256  # of the header; behind them, at what limit rows are cut
 _AT_ONCE_BYTES = 16 << 20
 _DONE = np.uint64(1 << 32)  # above the checksum, which may be 0
+_ALL = ~np.uint64(0)
+_LENGTH = np.uint64(33)  # where the length begins of a row that was cut
+_LONGEST = (1 << 31) - 1
 
 
 class FileSink(ArraySink):
@@ -54,6 +59,7 @@ class FileSink(ArraySink):
         self._progress_bytes = _HEADER_BYTES + 8 * n_samples
         self._progress: IO[bytes]  # opened on entering
         self._marks: Any = None  # a memory map, made with the array
+        self._cut: NDArray[np.int64] | None = None
 
     def __enter__(self) -> Self:
         if not self._path.parent.is_dir():
@@ -104,6 +110,22 @@ class FileSink(ArraySink):
             self._marks = self._map_marks()
         return done
 
+    def cuts(self) -> tuple[NDArray[np.int64] | None, str]:
+        """Return how long finished rows were that were cut, and at what limit."""
+        self._progress.seek(_IDENTITY_BYTES)
+        limit = self._progress.read(_HEADER_BYTES - _IDENTITY_BYTES).decode().strip()
+        if not limit or not self._has_marks():
+            return None, ""
+        return (np.array(self._map_marks()) >> _LENGTH).astype(np.int64), limit
+
+    def note_cuts(self, lengths: NDArray[np.int64], limit: str) -> None:
+        """Note in the marks to come how long rows were that are cut."""
+        self._cut = np.minimum(lengths, _LONGEST)
+        end = limit.encode().ljust(_HEADER_BYTES - _IDENTITY_BYTES - 1) + b"\n"
+        with self._progress_path.open("rb+") as file:
+            file.seek(_IDENTITY_BYTES)
+            file.write(end)
+
     def write(self, rows: Rows, pieces: Sequence[Piece]) -> int:
         """Write a batch to the file, then mark its rows as finished."""
         n_rows = super().write(rows, pieces)
@@ -143,7 +165,10 @@ class FileSink(ArraySink):
     def _mark(self, rows: Rows) -> None:
         assert self.array is not None  # noqa: S101 - something was written
         places = as_indices(rows)
-        self._marks[places] = _checksums(self.array[places])
+        marks = _checksums(self.array[places])
+        if self._cut is not None:
+            marks |= self._cut[places].astype(np.uint64) << _LENGTH
+        self._marks[places] = marks
 
     def _map_marks(self) -> NDArray[np.uint64]:
         if not self._has_marks():
@@ -163,7 +188,8 @@ class FileSink(ArraySink):
         step = max(1, _AT_ONCE_BYTES // max(1, array[:1].nbytes))
         for start in range(0, len(marked), step):
             rows = marked[start : start + step]
-            done[rows] = marks[rows] == _checksums(array[rows])
+            own = marks[rows] & ~(_ALL << _LENGTH)
+            done[rows] = own == _checksums(array[rows])
         return done
 
     def _read(self, path: Path, mode: Literal["r", "r+"]) -> NDArray[Any] | None:
@@ -184,7 +210,8 @@ class FileSink(ArraySink):
         self._progress.seek(0)
         header = self._progress.read(_HEADER_BYTES)
         there = [path for path in (self._path, self._part) if path.exists()]
-        if there and header == self._header:
+        own = self._header[:_IDENTITY_BYTES]
+        if there and header[:_IDENTITY_BYTES] == own:
             return
         if not there:  # free, or killed before anything was written
             self._progress.truncate(0)

@@ -48,6 +48,12 @@ class Given:
         forgiving: bool = self.estimator.on_error == "nan"
         return forgiving
 
+    @property
+    def is_of_lengths(self) -> bool:
+        """Whether `max_length` says that rows have a length, if they are no table."""
+        asked = getattr(self.estimator, "max_length", None) is not None
+        return asked and single_column(self.X) is not None
+
     @cached_property
     def brings(self) -> bool:
         """Whether the model may bring a `preprocess`, for rows that no array holds."""

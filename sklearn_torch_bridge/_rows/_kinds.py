@@ -150,7 +150,23 @@ def make_feed(
     except FeedError as error:
         rows = checked.caller_rows(error.rows, which)
         raise error.for_rows(rows)  # noqa: B904 - it has its cause
+    if receiver.max_length is not None and feed.maximum is None:
+        raise _without_lengths(kind, receiver)
     return feed if left is None else feed.subset(left)
+
+
+def _without_lengths(kind: Kind, receiver: Receiver) -> ValueError:
+    """Return the error for a `max_length` of rows that none is cut of."""
+    if receiver.preprocess is not None:
+        rows, instead = "what your `preprocess` makes", " Cut rows there."
+    else:
+        rows, instead = kind.name, ""
+    msg = (
+        f"`max_length` must be None for {rows}, got {receiver.max_length}. It is for "
+        "texts with a tokenizer of transformers, for sound, and for lists of arrays of "
+        f"different lengths.{instead}"
+    )
+    return ValueError(msg)
 
 
 def made_up_rows(checked: CheckedRows, receiver: Receiver) -> CheckedRows:

@@ -35,12 +35,14 @@ from sklearn_torch_bridge._types import (
 )
 from sklearn_torch_bridge.models import (
     AcceptedInputs,
+    Maximum,
     SoundRows,
+    check_length,
     media_of,
     read_mask,
 )
 
-__all__ = ["PREPROCESSED", "RowFeed", "preprocessed_feed"]
+__all__ = ["PREPROCESSED", "RowFeed", "cut_as_asked", "preprocessed_feed"]
 
 
 class _Preprocessed(Kind):
@@ -67,8 +69,9 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> Feed:
     windows = sound_windows(values, made, receiver)
     if windows is not None:
         return windows
+    made, maximum = cut_as_asked(made, receiver)
     lengths_of = getattr(made, "lengths", None)
-    return RowFeed(
+    feed = RowFeed(
         values,
         made,
         receiver.accepts.dtype,
@@ -79,6 +82,24 @@ def preprocessed_feed(values: Any, preprocess: Any, receiver: Receiver) -> Feed:
         # The caller's own code gets masked arrays as they are.
         refuses_masks=made is not receiver.preprocess,
     )
+    full = None if maximum is None else made.full_lengths(values)
+    if full is not None:
+        feed.maximum, feed.full_lengths = maximum, full
+    return feed
+
+
+def cut_as_asked(made: Any, receiver: Receiver) -> tuple[Any, Maximum | None]:
+    """Return what prepares rows and cuts them at the maximum, and that.
+
+    What is not made to cut rows, as the caller's own code, is left as it is.
+    """
+    if not hasattr(made, "cut_at"):
+        return made, None
+    maximum: Maximum | None = made.maximum
+    if receiver.max_length is not None:
+        unit, least = made.unit, made.least
+        maximum = check_length(receiver.max_length, maximum, unit=unit, least=least)
+    return (made if maximum is None else made.cut_at(maximum)), maximum
 
 
 def _may_pad(values: Any, preprocess: Any) -> bool:

@@ -34,7 +34,7 @@ from sklearn_torch_bridge._rows._model_dtype import copied_row
 from sklearn_torch_bridge._rows._rows_axis import check_rows_axis
 from sklearn_torch_bridge._rows._windows import value_spans
 from sklearn_torch_bridge._types import Inputs, Rows
-from sklearn_torch_bridge.models import MASKS, AcceptedInputs, check_length
+from sklearn_torch_bridge.models import MASKS, AcceptedInputs, Maximum, check_length
 
 __all__ = ["RAGGED", "RaggedFeed", "group_numbers", "of_one_dtype"]
 
@@ -56,6 +56,8 @@ class _Ragged(Kind):
         rows, shape = given.entries, shape_of(given.first)
         if shape is None:
             return False
+        if given.is_of_lengths and len(shape):  # also where all have one
+            return True
         if len(shape) == 1 and {*map(type, rows)} <= {list, tuple}:  # a table, mostly
             return len({*map(len, rows)}) > 1
         return len(given.shapes) > 1
@@ -77,17 +79,18 @@ class _Ragged(Kind):
 
     def feed(self, values: Any, receiver: Receiver) -> Feed:
         check_rows_axis(receiver.loaded.module, values[0].ndim + 1)
-        most, windows = receiver.max_length, receiver.windows
+        maximum = check_length(receiver.max_length, None, unit="values")
+        windows = receiver.windows
         longest = max(len(row) for row in values)
-        if most is None or windows is None or longest <= most > windows.overlap:
-            return RaggedFeed(values, receiver.accepts)
+        if maximum is None or windows is None or longest <= maximum.n > windows.overlap:
+            return RaggedFeed(values, receiver.accepts, maximum)
         lengths = np.array([len(row) for row in values])
-        spans = value_spans(lengths, most, windows.overlap)
+        spans = value_spans(lengths, maximum.n, windows.overlap)
         pairs = zip(spans.rows, spans.starts, spans.stops, strict=True)
         parts = [_part(values[row], start, stop) for row, start, stop in pairs]
         feed = RaggedFeed(parts, receiver.accepts)
         feed.spans = spans
-        feed.maximum = check_length(most, None, unit="values")
+        feed.maximum = maximum
         return feed
 
 
@@ -203,8 +206,18 @@ class RaggedFeed(Feed):
     lengths_are_exact = True
     keeps_shape = True
 
-    def __init__(self, rows: Sequence[Any], accepts: AcceptedInputs) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Any],
+        accepts: AcceptedInputs,
+        maximum: Maximum | None = None,
+    ) -> None:
         shapes = [tuple(row.shape) for row in rows]
+        self.maximum = maximum
+        self._longest = None if maximum is None else maximum.n
+        if maximum is not None:
+            self.full_lengths = np.array([shape[0] for shape in shapes])
+            shapes = [(min(first, maximum.n), *rest) for first, *rest in shapes]
         self.even = accepts.mask is None
         self.lengths = np.array([shape[0] for shape in shapes])
         if len({shape[1:] for shape in shapes}) > 1:
@@ -241,11 +254,12 @@ class RaggedFeed(Feed):
     def _copied(self, row: int) -> torch.Tensor:
         """Return a row in the dtype of the model, which must hold its integers."""
         given = self._rows[row]
-        own = copied_row(given, self._dtype)
+        kept = given[: self._longest]
+        own = copied_row(kept, self._dtype)
         if isinstance(given, torch.Tensor) and hasattr(given, _INTEGERS):
-            lost = own.double() != given
+            lost = own.double() != kept
             if bool(lost.any()):
-                value, dtype = int(given[lost][0]), self._dtype
+                value, dtype = int(kept[lost][0]), self._dtype
                 raise FeedError(
                     np.array([row]),
                     lambda named: rounded_error(

@@ -28,7 +28,8 @@ class _Stacked(Kind):
     name = "arrays of one shape"
 
     def recognises(self, given: Given) -> bool:
-        return is_array(given.first) and len(given.shapes) == 1
+        one_shape = is_array(given.first) and len(given.shapes) == 1
+        return one_shape and not given.is_of_lengths
 
     def check(self, given: Given) -> CheckedRows:
         given.check_frame()

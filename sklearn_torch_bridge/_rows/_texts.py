@@ -1,11 +1,8 @@
 """Texts: checked, each run once, turned into token ids that are padded per batch."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
-from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,31 +17,33 @@ from sklearn_torch_bridge._rows._base import (
     Kind,
     Receiver,
 )
+from sklearn_torch_bridge._rows._cut_texts import (
+    encode_texts,
+    prompted,
+    shortest,
+    whole,
+)
 from sklearn_torch_bridge._rows._entry_faults import is_missing
 from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
-from sklearn_torch_bridge._rows._preprocessed import RowFeed
-from sklearn_torch_bridge._rows._refused_texts import why_refused, without_refused
+from sklearn_torch_bridge._rows._preprocessed import RowFeed, cut_as_asked
 from sklearn_torch_bridge._rows._windows import Encode, TextWindows
 from sklearn_torch_bridge._rows._windows_of_features import FeaturesOfIds
 from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 from sklearn_torch_bridge.models import (
-    NO_MAXIMUM,
     AcceptedInputs,
     FixedLength,
+    Maximum,
+    check_length,
     fixed_length,
+    longest_text,
     text_part,
 )
 
 __all__ = ["TEXTS", "TokenFeed"]
 
 _SOME = 8  # long texts, whose ends are compared
-
-
-_Refused: TypeAlias = dict[int, tuple[Exception, str]]
-
-_AT_ONCE = 1_000  # texts a call, so that lists of Python integers stay short
 
 
 class _Texts(Kind):
@@ -89,70 +88,83 @@ class _Texts(Kind):
             raise TypeError(msg)
         if is_tokenizer(preprocess):
             fixed = fixed_length(loaded.module, receiver.preprocess, preprocess)
-            forgiving = receiver.forgiving
+            maximum = check_length(
+                receiver.max_length,
+                longest_text(loaded.module, preprocess, fixed),
+                unit="tokens",
+                least=shortest(preprocess, receiver.prompt_text),
+            )
             return TokenFeed(
                 values,
                 preprocess,
                 receiver.accepts,
                 fixed,
-                forgiving=forgiving,
+                forgiving=receiver.forgiving,
                 prompt=receiver.prompt_text,
-                windows=TextWindows.asked_for(receiver, preprocess, fixed),
+                maximum=maximum,
+                windows=TextWindows.asked_for(receiver, maximum),
             )
-        if own is None:
-            preprocess = _with_prompt(preprocess, receiver.prompt_text)
-            windowed = _windows_of_features(values, preprocess, receiver)
-            if windowed is not None:
-                return windowed
-        if own is None and loaded.lengths is not None:
-            lengths = _counted(loaded.lengths, _prompted(values, receiver.prompt_text))
-        else:
-            lengths = _n_characters(values)
-        return RowFeed(
-            values,
-            preprocess,
-            receiver.accepts.dtype,
-            accepts=receiver.accepts,
-            lengths=lengths,
-            # What a model brings is made anew for each call, and always does the same.
-            padded_by="what the model brings" if own is None else own,
-        )
+        if own is not None:
+            return RowFeed(
+                values,
+                own,
+                receiver.accepts.dtype,
+                accepts=receiver.accepts,
+                lengths=_n_characters(values),
+                padded_by=own,
+            )
+        return _feed_as_brought(values, preprocess, receiver)
 
 
 TEXTS = _Texts()
-
-
-def _prompted(texts: Sequence[str], prompt: str) -> Sequence[str]:
-    """Put a prompt before each text.
-
-    >>> _prompted(["a", "b"], "query: ")
-    ['query: a', 'query: b']
-    """
-    return [prompt + text for text in texts] if prompt else texts
 
 
 def _with_prompt(preprocess: Any, prompt: str) -> Any:
     """Return what a model brings for its texts, for those after a prompt."""
     if hasattr(preprocess, "with_prompt"):  # it may not pool the prompt's tokens
         return preprocess.with_prompt(prompt)
-    return (
-        (lambda texts: preprocess(_prompted(texts, prompt))) if prompt else preprocess
+    return (lambda texts: preprocess(prompted(texts, prompt))) if prompt else preprocess
+
+
+def _feed_as_brought(texts: Sequence[str], preprocess: Any, receiver: Receiver) -> Feed:
+    """Return a feed of texts for a model that brings its own `preprocess`."""
+    loaded, prompt = receiver.loaded, receiver.prompt_text
+    made = _with_prompt(preprocess, prompt)
+    made, maximum = cut_as_asked(made, receiver)
+    windowed = _windows_of_features(texts, made, receiver, maximum)
+    if windowed is not None:
+        return windowed
+    full = made.full_lengths(texts) if hasattr(made, "full_lengths") else None
+    if full is not None:
+        lengths = full if maximum is None else np.minimum(full, maximum.n)
+    elif loaded.lengths is not None:
+        lengths = _counted(loaded.lengths, prompted(texts, prompt))
+    else:
+        lengths = _n_characters(texts)
+    feed = RowFeed(
+        texts,
+        made,
+        receiver.accepts.dtype,
+        accepts=receiver.accepts,
+        lengths=lengths,
+        # What a model brings is made anew for each call, and always does the same.
+        padded_by="what the model brings",
     )
+    if full is not None and maximum is not None:
+        feed.full_lengths, feed.maximum = full, maximum
+    return feed
 
 
 def _windows_of_features(
-    texts: Sequence[str], preprocess: Any, receiver: Receiver
+    texts: Sequence[str], preprocess: Any, receiver: Receiver, maximum: Maximum | None
 ) -> Feed | None:
     """Return windows of texts for a model that brings its own `preprocess`.
 
     None where every text fits: then it takes them as they are.
     """
-    module = receiver.loaded.module
-    tokenizer = getattr(module, "tokenizer", None)
-    if not is_tokenizer(tokenizer):
-        return None
-    windows = TextWindows.asked_for(receiver, tokenizer)
-    if windows is None:
+    tokenizer = getattr(receiver.loaded.module, "tokenizer", None)
+    windows = TextWindows.asked_for(receiver, maximum)
+    if windows is None or not is_tokenizer(tokenizer):
         return None
     form = FeaturesOfIds.made_by(preprocess, texts)
     windows = replace(windows, n_unpooled=form.n_unpooled)
@@ -162,6 +174,7 @@ def _windows_of_features(
         receiver.accepts,
         forgiving=receiver.forgiving,
         prompt=receiver.prompt_text,
+        maximum=maximum,
         windows=windows,
         form=form,
     )
@@ -234,21 +247,24 @@ class TokenFeed(Feed):
         *,
         forgiving: bool = False,
         prompt: str = "",
+        maximum: Maximum | None = None,
         windows: TextWindows | None = None,
         form: FeaturesOfIds | None = None,
     ) -> None:
-        encode = partial(tokenizer, **_asked(tokenizer, fixed, windows))
-        lock = lock_of(tokenizer)
-        self._ids, lengths, self._refused = _encode(texts, encode, lock, prompt)
+        self.maximum = maximum
+        longest = None if maximum is None or windows is not None else maximum.n
+        encoded = encode_texts(texts, tokenizer, longest, prompt)
+        self._ids, lengths, full, self._refused = encoded
         self._n_tokens = lengths
         self._starts = np.cumsum(lengths) - lengths
         if not forgiving:
             self._refuse_empty(slice(0, len(texts)))
-        if windows is not None:
-            self.maximum = windows.maximum
-            with lock:
-                self._cut(windows, encode, form)
-        self._shortest = fixed.n_tokens if fixed else 0
+        if windows is None:
+            self.full_lengths = full
+        else:
+            with lock_of(tokenizer):
+                self._cut(windows, whole(tokenizer), form)
+        self._shortest = _padded_length(fixed, maximum)
         self.lengths = np.maximum(self._n_tokens, self._shortest)
         self._padding = _padding(tokenizer)
         self._pads_left = bool(fixed) and tokenizer.padding_side == "left"
@@ -324,56 +340,11 @@ class TokenFeed(Feed):
             raise FeedError(empty, lambda named: ValueError(msg.format(named)))
 
 
-def _asked(
-    tokenizer: Any, fixed: FixedLength | None, windows: TextWindows | None
-) -> dict[str, Any]:
-    """Return what a tokenizer is asked: to cut at its maximum, or at a fixed length."""
-    if windows is not None:
-        asked = {"truncation": False}
-        if hasattr(tokenizer, "verbose"):  # it would tell of texts beyond its maximum
-            asked["verbose"] = False
-        return asked
-    if fixed and fixed.truncates:
-        return {"truncation": True, "max_length": fixed.n_tokens}
-    return {"truncation": tokenizer.model_max_length < NO_MAXIMUM}
-
-
-def _encode(
-    texts: Sequence[str],
-    encode: Encode,
-    lock: AbstractContextManager[Any],
-    prompt: str = "",
-) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], _Refused]:
-    """Return for each key the ids of all texts in one run, and their lengths.
-
-    Each text stands behind the prompt. Those that the tokenizer fails on have none; the
-    last are the reasons, by row.
-    """
-    chunks: dict[str, list[NDArray[np.int32]]] = {}
-    lengths: list[int] = []
-    refused: _Refused = {}
-    with lock:
-        for start in range(0, len(texts), _AT_ONCE):
-            part = list(_prompted(texts[start : start + _AT_ONCE], prompt))
-            encoded, failing = without_refused(encode, part)
-            refused |= {
-                start + place: (error, why_refused(part[place], error))
-                for place, error in failing.items()
-            }
-            counts = [len(ids) for ids in encoded["input_ids"]]
-            lengths += counts
-            for name, rows in encoded.items():
-                if [len(row) for row in rows] != counts:
-                    msg = (
-                        f"`preprocess` must give one number a token, but its {name!r} "
-                        "has another length than 'input_ids'. Wrap it in a callable "
-                        "that returns what the model takes."
-                    )
-                    raise ValueError(msg)
-                flat = np.fromiter(chain.from_iterable(rows), np.int32, sum(counts))
-                chunks.setdefault(name, []).append(flat)
-    ids = {name: np.concatenate(parts) for name, parts in chunks.items()}
-    return ids, np.array(lengths, np.int64), refused
+def _padded_length(fixed: FixedLength | None, maximum: Maximum | None) -> int:
+    """Return the length to which all texts are padded; 0 if to that of the longest."""
+    if fixed is None:
+        return 0
+    return fixed.n_tokens if maximum is None else min(fixed.n_tokens, maximum.n)
 
 
 def _padding(tokenizer: Any) -> dict[str, int]:

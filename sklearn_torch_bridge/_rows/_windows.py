@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn_torch_bridge._results import Spans
 from sklearn_torch_bridge._rows._base import Receiver
 from sklearn_torch_bridge._types import Indices
-from sklearn_torch_bridge.models import FixedLength, Maximum, check_length, longest_text
+from sklearn_torch_bridge.models import Maximum
 
 __all__ = ["Encode", "TextWindows", "cut_windows", "n_common", "value_spans"]
 
@@ -100,19 +100,15 @@ class TextWindows:
 
     @classmethod
     def asked_for(
-        cls, receiver: Receiver, tokenizer: Any, fixed: FixedLength | None = None
+        cls, receiver: Receiver, maximum: Maximum | None
     ) -> "TextWindows | None":
         """Return the windows that texts are read in; None if they are not, or no text.
 
-        They are as long as the model takes them, or as `max_length` says.
+        They are as long as the `maximum` that holds for texts.
         """
-        if receiver.windows is None:
+        if receiver.windows is None or maximum is None:
             return None
-        longest = longest_text(receiver.loaded.module, tokenizer, fixed)
-        most = check_length(receiver.max_length, longest, unit="tokens")
-        if most is None:
-            return None
-        return cls(most, receiver.windows.overlap, receiver.prompt_text)
+        return cls(maximum, receiver.windows.overlap, receiver.prompt_text)
 
     @property
     def size(self) -> int:

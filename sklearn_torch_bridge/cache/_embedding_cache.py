@@ -69,13 +69,17 @@ class EmbeddingCache:
         self._store = Store(self.path)
         self._hits = self._misses = 0
 
-    def get_many(self, keys: Sequence[bytes]) -> list[NDArray[Any] | None]:
+    def get_many(
+        self, keys: Sequence[bytes], *, notes: dict[int, str] | None = None
+    ) -> list[NDArray[Any] | None]:
         """Look rows up.
 
         Parameters
         ----------
         keys : sequence of bytes
             Digests, also the same one several times.
+        notes : dict, default=None
+            Takes the notes on rows that were stored with one, by their places.
 
         Returns
         -------
@@ -90,17 +94,26 @@ class EmbeddingCache:
         _check_keys(keys)
         rows: list[NDArray[Any] | None] = [None] * len(keys)
 
-        def place(positions: list[int], layout: str, data: bytes) -> bool:
+        def place(positions: list[int], stored: str, data: bytes) -> bool:
+            layout, note = _row_layout.without_note(stored)
             row = _row_layout.to_array(layout, data)
             for position in positions:
                 rows[position] = row
+            if note and notes is not None and row is not None:
+                notes.update(dict.fromkeys(positions, note))
             return row is not None
 
         self._store.look_up(keys, place)
         self._count(sum(row is not None for row in rows), len(rows))
         return rows
 
-    def get_into(self, keys: Sequence[bytes], out: NDArray[Any]) -> NDArray[np.bool_]:
+    def get_into(
+        self,
+        keys: Sequence[bytes],
+        out: NDArray[Any],
+        *,
+        notes: dict[int, str] | None = None,
+    ) -> NDArray[np.bool_]:
         r"""Look rows up and write those found into an array, in one pass.
 
         Parameters
@@ -110,6 +123,8 @@ class EmbeddingCache:
         out : ndarray of shape (n_samples, \*row_shape)
             Where to write, C-contiguous. Rows not found are left as they are. A row
             stored in another dtype or shape than those of `out` is not found.
+        notes : dict, default=None
+            Takes the notes on rows that were stored with one, by their places.
 
         Returns
         -------
@@ -134,9 +149,16 @@ class EmbeddingCache:
         n_bytes = len(target) // max(len(out), 1)
         found = bytearray(len(out))
 
-        def place(positions: list[int], its_layout: str, data: bytes) -> bool:
-            if its_layout != layout or len(data) != n_bytes:
+        def place(positions: list[int], stored: str, data: bytes) -> bool:
+            note = ""
+            if stored != layout:  # another one, or with a note
+                its_layout, note = _row_layout.without_note(stored)
+                if its_layout != layout:
+                    return False
+            if len(data) != n_bytes:
                 return False
+            if note and notes is not None:
+                notes.update(dict.fromkeys(positions, note))
             for position in positions:
                 target[position * n_bytes : (position + 1) * n_bytes] = data
                 found[position] = True
@@ -147,7 +169,12 @@ class EmbeddingCache:
         return np.frombuffer(found, np.bool_)
 
     def put_many(
-        self, keys: Sequence[bytes], vectors: NDArray[Any], *, model: bytes = b""
+        self,
+        keys: Sequence[bytes],
+        vectors: NDArray[Any],
+        *,
+        model: bytes = b"",
+        notes: Sequence[str] = (),
     ) -> None:
         r"""Store rows: all of them, or none if that fails or is interrupted.
 
@@ -160,13 +187,15 @@ class EmbeddingCache:
             ``longdouble``.
         model : bytes, default=b""
             A digest of what made the rows, for `stats`.
+        notes : sequence of str, default=()
+            One a row, "" for none: short, and kept with it.
 
         Raises
         ------
         TypeError
             If a key is no bytes, or `vectors` has a dtype that is not stored.
         ValueError
-            If `vectors` has another length than `keys`.
+            If `vectors`, or `notes`, has another length than `keys`.
         CacheError
             If `path` names something else than a cache.
 
@@ -176,11 +205,15 @@ class EmbeddingCache:
             If rows could not be stored, the first time.
         """
         _check_rows(keys, vectors)
+        if len(notes) not in (0, len(keys)):
+            msg = f"There must be one note for each of {len(keys)}, got {len(notes)}."
+            raise ValueError(msg)
         native = np.ascontiguousarray(vectors, vectors.dtype.newbyteorder("="))
         layout = _row_layout.layout_of(native.dtype, vectors.shape[1:])
         if keys:
             rows = _row_layout.cut_rows(native, len(keys))
-            self._store.put(keys, rows, layout, model=model)
+            layouts = [_row_layout.noted(layout, note) for note in notes]
+            self._store.put(keys, rows, layouts or [layout] * len(keys), model=model)
 
     def __len__(self) -> int:
         return self._store.query(_statements.count, 0)

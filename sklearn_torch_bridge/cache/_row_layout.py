@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["checksum_of", "cut_rows", "is_intact", "layout_of", "row_bytes", "to_array"]
+__all__ = [
+    "checksum_of",
+    "cut_rows",
+    "is_intact",
+    "layout_of",
+    "noted",
+    "row_bytes",
+    "to_array",
+    "without_note",
+]
 
 # The names hold the byte order: rows from a machine of the other order are misses.
 _DTYPES = {
@@ -21,6 +30,7 @@ _DTYPES = {
     ]
 }
 _LAYOUT = re.compile(r"([<>|][a-z][0-9]{1,2})\[((?:[0-9]{1,9},){0,32})\]")
+_NOTE = "~"  # between the layout of a row and what its maker notes of it
 
 
 def layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
@@ -34,6 +44,25 @@ def layout_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
         msg = f"Cached rows must have one of the dtypes {known}, got {dtype}."
         raise TypeError(msg)
     return f"{dtype.str}[{''.join(f'{size},' for size in shape)}]"
+
+
+def noted(layout: str, note: str) -> str:
+    """Return the stored name of a layout with a note on the row.
+
+    >>> noted("<f4[384,]", "612/256"), noted("<f4[384,]", "")
+    ('<f4[384,]~612/256', '<f4[384,]')
+    """
+    return f"{layout}{_NOTE}{note}" if note else layout
+
+
+def without_note(stored: str) -> tuple[str, str]:
+    """Return a layout, and the note behind it.
+
+    >>> without_note("<f4[384,]~612/256"), without_note("<f4[384,]")
+    (('<f4[384,]', '612/256'), ('<f4[384,]', ''))
+    """
+    layout, _, note = stored.partition(_NOTE)
+    return layout, note
 
 
 def row_bytes(vectors: NDArray[Any]) -> memoryview:

@@ -50,7 +50,7 @@ def insert(
     connection: Connection,
     keys: Sequence[bytes],
     rows: Iterable[memoryview],
-    layout: str,
+    layouts: Sequence[str],
     *,
     model: bytes,
     replaced: Collection[bytes],
@@ -59,7 +59,7 @@ def insert(
     written = time.time()
     values = (
         (key, model, written, len(row), layout, checksum_of(key, layout, row), row)
-        for key, row in zip(keys, rows, strict=True)
+        for key, row, layout in zip(keys, rows, layouts, strict=True)
     )
     with transaction(connection):
         delete = "DELETE FROM rows WHERE key = ?"

@@ -59,7 +59,7 @@ class Store:
         self,
         keys: Sequence[bytes],
         rows: Iterable[memoryview],
-        layout: str,
+        layouts: Sequence[str],
         *,
         model: bytes,
     ) -> None:
@@ -67,7 +67,7 @@ class Store:
         try:
             with self._connection(create=True) as connection:
                 _statements.insert(
-                    connection, keys, rows, layout, model=model, replaced=self._damaged
+                    connection, keys, rows, layouts, model=model, replaced=self._damaged
                 )
         except FILE_ERRORS as error:
             self._warn("stored in", error)

@@ -18,7 +18,9 @@ from sklearn_torch_bridge.models._fixed_length import NO_MAXIMUM, FixedLength
 __all__ = [
     "CutRows",
     "Maximum",
+    "Unit",
     "check_length",
+    "longest_position",
     "longest_sound",
     "longest_text",
     "smallest",
@@ -29,13 +31,13 @@ Whose = Literal["tokenizer", "positions", "model", "extractor", "max_length"]
 
 _WORDS = {
     "tokenizer": "the maximum of the tokenizer",
-    "positions": "as many as the model has positions",
+    "positions": "the maximum of the model's positions",
     "model": "the maximum of the model",
-    "extractor": "the length to which the feature extractor brings all",
+    "extractor": "the maximum of the feature extractor",
     "max_length": "`max_length`",
 }
-_NOMINAL = ("max_position_embeddings", "max_encoder_position_embeddings")
 _FRAMES_A_SECOND = 100
+_NOMINAL = ("max_position_embeddings", "max_encoder_position_embeddings")
 _NOT_ABSOLUTE = ("rel", "visual", "2d", "x_pos", "y_pos")
 
 
@@ -56,7 +58,13 @@ class Maximum:
 
 
 class CutRows(Protocol):
-    """What prepares rows and cuts those that are too long."""
+    """What prepares rows and cuts those that are too long, which `unit` is counted in.
+
+    No row can be shorter than `least`.
+    """
+
+    unit: Unit
+    least: int
 
     @property
     def maximum(self) -> Maximum | None:
@@ -73,7 +81,7 @@ def longest_text(
     module: nn.Module, tokenizer: Any, fixed: FixedLength | None = None
 ) -> Maximum | None:
     """Return how many tokens a text may have; None where nothing limits them."""
-    found = [_positions(module)]
+    found = [longest_position(module)]
     if fixed is not None and fixed.truncates:
         found.append(Maximum(fixed.n_tokens, "tokens", "model"))
     longest = tokenizer.model_max_length
@@ -128,8 +136,8 @@ def check_length(
     return asked if maximum is None else replace(asked, unit=maximum.unit)
 
 
-def _positions(module: nn.Module) -> Maximum | None:
-    """Return how many positions the part of a model has that takes texts.
+def longest_position(module: nn.Module) -> Maximum | None:
+    """Return how many positions the part of a model that takes texts has.
 
     Where they are looked up in a table, that has a row for each, behind some that are
     left out (of RoBERTa for padding, of BART two).

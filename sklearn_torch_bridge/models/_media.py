@@ -1,5 +1,6 @@
 """Images and sound, from files or from memory, as what a model takes."""
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -14,7 +15,7 @@ from torch import nn
 from sklearn_torch_bridge._devices import float_dtype
 from sklearn_torch_bridge._packages import import_optional
 from sklearn_torch_bridge._types import Inputs, UnevenBatchError
-from sklearn_torch_bridge.models._longest_row import Maximum, longest_sound
+from sklearn_torch_bridge.models._longest_row import Maximum, Unit, longest_sound
 from sklearn_torch_bridge.models._sound_files import Source, read_head, read_sound
 from sklearn_torch_bridge.models._sound_samples import (
     as_values,
@@ -153,9 +154,12 @@ class SoundRows:
     """
 
     pads = False
+    unit: Unit = "values"
+    least = 1
 
     def __init__(self, extractor: Any, module: nn.Module) -> None:
         self.rate = int(extractor.sampling_rate)
+        self._longest: int | None = None
         self._extractor = extractor
         self._n_channels = _n_channels(extractor)
         self._dtype = float_dtype(module)
@@ -170,7 +174,10 @@ class SoundRows:
 
     def clips(self, rows: Sequence[Any]) -> list[Clip]:
         """Return the samples of each row, as float32 at the rate of the model."""
-        return [self._clip(row) for row in rows]
+        clips = [self._clip(row) for row in rows]
+        if self._longest is None:
+            return clips
+        return [Clip(clip.samples[..., : self._longest], clip.rate) for clip in clips]
 
     def features(self, clips: Sequence[Clip]) -> Inputs:
         """Extract features of all clips together."""
@@ -218,7 +225,24 @@ class SoundRows:
 
     def lengths(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
         """Count samples at the rate of the model, for clips that must not be padded."""
-        return self.n_samples(rows) if self.even else None
+        if not self.even:
+            return None
+        counts = self.n_samples(rows)
+        return counts if self._longest is None else np.minimum(counts, self._longest)
+
+    def full_lengths(self, rows: Sequence[Any]) -> NDArray[np.int64]:
+        """Count the samples of each row before it is cut; 0 where it cannot be read."""
+        return self.n_samples(rows)
+
+    def cut_at(self, maximum: Maximum) -> "SoundRows":
+        """Return what cuts clips there, and leaves that to the extractor if it would.
+
+        Some take another part than the first.
+        """
+        own = copy.copy(self)
+        is_own = maximum.whose == "extractor"
+        own._longest = None if is_own else maximum.n  # noqa: SLF001 - a copy of ours
+        return own
 
     def n_samples(self, rows: Sequence[Any]) -> NDArray[np.int64]:
         """Count the samples of each row at the rate of the model, from heads of files.

@@ -4,6 +4,7 @@ Modules, pooling, prompts and normalisation are those of the model: the result i
 of `SentenceTransformer.encode`.
 """
 
+import copy
 import json
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import nn
 from sklearn_torch_bridge._packages import check_installed, import_optional
 from sklearn_torch_bridge._tokenizers import lock_of
 from sklearn_torch_bridge._types import Inputs, Pool
+from sklearn_torch_bridge.models._fixed_length import NO_MAXIMUM
 from sklearn_torch_bridge.models._hub_files import (
     find_folder,
     loading_from_hub,
@@ -29,6 +31,12 @@ from sklearn_torch_bridge.models._hub_files import (
     with_bases,
 )
 from sklearn_torch_bridge.models._loaded_model import LoadedModel
+from sklearn_torch_bridge.models._longest_row import (
+    Maximum,
+    Unit,
+    longest_position,
+    smallest,
+)
 from sklearn_torch_bridge.models._missing_weights import loading_report
 from sklearn_torch_bridge.models._prompts import Told, text_of_prompt
 
@@ -174,7 +182,6 @@ def wrap_sentence_transformer(module: Any) -> LoadedModel:
         output=_VECTOR,
         pooling=_of_vectors(longest, largest),
         layer_pooling=_layer_pooling(module),
-        lengths=partial(_count_tokens, module),
         prompts=module.prompts,
         default_prompt=module.default_prompt_name,
         normalizes=_normalizes(module),
@@ -229,11 +236,14 @@ def _truncate(
 class _Preprocess:
     """Prepares texts, or what else the model takes, as it does, with a prompt.
 
-    None is the model's own. Its tokens are marked where the model does not pool them.
+    The prompt None is the model's own. Its tokens are marked where the model does not
+    pool them. Texts are cut where the model cuts them, or at `longest` tokens.
     """
 
     module: Any
     prompt: str | None = None
+    longest: int | None = None
+    unit: ClassVar[Unit] = "tokens"
 
     def with_prompt(self, prompt: str) -> "_Preprocess":
         """Return the same for another prompt."""
@@ -241,27 +251,103 @@ class _Preprocess:
 
     def __call__(self, rows: Sequence[Any]) -> Inputs:
         """Prepare rows as `encode` does."""
-        module, prompt = self.module, self.prompt
-        if prompt is None:
-            told = Told(module.prompts, module.default_prompt_name)
-            prompt = text_of_prompt(None, told)
-        with lock_of(module):
-            if hasattr(module, "preprocess"):
-                features = dict(module.preprocess(list(rows), prompt=prompt))
-            else:  # sentence-transformers 5
-                features = _preprocess_5(module, rows, prompt)
-        n_prompt = int(features.get("prompt_length") or 0)
-        if n_prompt and _pools_prompt(module):
-            n_prompt = 0
+        with lock_of(self.module):
+            features = self._features(rows, self.longest)
         mask = features.get("attention_mask")
+        if self.longest is not None and mask is not None:
+            most = int(mask.sum(1).max())
+            if most > self.longest:
+                msg = f"a text was to be cut at {self.longest} tokens, and has {most}."
+                raise RuntimeError(msg)
+        n_prompt = int(features.get("prompt_length") or 0)
+        if n_prompt and _pools_prompt(self.module):
+            n_prompt = 0
         return Inputs(args=(features,), mask=mask, n_prompt=n_prompt)
 
+    def _features(
+        self, rows: Sequence[Any], longest: int | None, **asked: Any
+    ) -> dict[str, Any]:
+        if not hasattr(self.module, "preprocess"):  # sentence-transformers 5
+            return _preprocess_5(self.module, rows, self._text, longest)
+        if longest is not None:
+            asked["max_length"] = longest
+        given = {"processing_kwargs": {"text": asked}} if asked else {}
+        return dict(self.module.preprocess([*rows], prompt=self._text, **given))
 
-def _preprocess_5(module: Any, rows: Sequence[Any], prompt: str) -> dict[str, Any]:
-    """Prepare rows as `encode` of sentence-transformers 5 does."""
+    @property
+    def _text(self) -> str:
+        """What is put before each text."""
+        if self.prompt is not None:
+            return self.prompt
+        told = Told(self.module.prompts, self.module.default_prompt_name)
+        return text_of_prompt(None, told)
+
+    @property
+    def least(self) -> int:
+        """The tokens of a text of one, with special ones and the prompt."""
+        return 1 + len(self.module.tokenizer([self._text])["input_ids"][0])
+
+    @property
+    def maximum(self) -> Maximum | None:
+        """How many tokens a text may have; None where nothing is cut."""
+        if not callable(getattr(self.module, "tokenizer", None)):
+            return None
+        longest = self.module.max_seq_length
+        if longest is None or longest >= NO_MAXIMUM:
+            return longest_position(self.module)
+        own = Maximum(int(longest), "tokens", "model")
+        return smallest(longest_position(self.module), own)
+
+    def full_lengths(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
+        """Count the tokens of texts before they are cut; None where nobody knows.
+
+        Some modules have a tokenizer that is called in another way, one of several, or
+        none.
+        """
+        if not all(isinstance(row, str) for row in rows):
+            return None
+        counts: list[int] = []
+        try:
+            with lock_of(self.module):
+                for start in range(0, len(rows), _TEXTS_AT_ONCE):
+                    counts += self._count(rows[start : start + _TEXTS_AT_ONCE])
+        except Exception:  # noqa: BLE001 - raised again by the batch
+            return None
+        return np.array(counts, np.int64) if len(counts) == len(rows) else None
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        prompted = [f"{self._text}{text}" for text in texts]
+        if "message" not in getattr(self.module[0], "modality_config", ()):
+            encoded = self.module.tokenizer(prompted, verbose=False)
+            return [len(ids) for ids in encoded["input_ids"]]
+        counts: list[int] = []  # of a template with the text in it
+        for text in texts:
+            made = self._features([text], None, truncation=False)
+            counts.append(made["input_ids"].shape[-1])
+        return counts
+
+    def cut_at(self, maximum: Maximum) -> "_Preprocess":
+        """Return what cuts texts there; the module of the user stays as it is."""
+        if maximum.whose == "model":
+            return self
+        first = self.module[0]
+        takes = hasattr(self.module, "preprocess") or "max_seq_length" in vars(first)
+        if not takes or not callable(getattr(self.module, "tokenizer", None)):
+            msg = (
+                f"`max_length` must be None for this model: its {type(first).__name__} "
+                "has no tokenizer of transformers, which would cut its texts."
+            )
+            raise ValueError(msg)
+        return replace(self, longest=maximum.n)
+
+
+def _preprocess_5(
+    module: Any, rows: Sequence[Any], prompt: str, longest: int | None
+) -> dict[str, Any]:
+    """Prepare rows as `encode` of sentence-transformers 5 does, but for the maximum."""
     if not prompt:
-        return dict(module.tokenize(list(rows)))
-    features = dict(module.tokenize([f"{prompt}{row}" for row in rows]))
+        return _tokenize_5(module, [*rows], longest)
+    features = _tokenize_5(module, [f"{prompt}{row}" for row in rows], longest)
     ids = module.tokenize([prompt]).get("input_ids")
     if ids is not None:  # those of the prompt, without a special token at its end
         special = getattr(module.tokenizer, "all_special_ids", ())
@@ -274,19 +360,10 @@ def _pools_prompt(module: nn.Module) -> bool:
     return all(getattr(part, "include_prompt", True) for part in module.modules())
 
 
-def _count_tokens(module: Any, texts: Sequence[str]) -> NDArray[np.int64]:
-    """Count tokens up to the maximum of the model, to sort by.
-
-    Some modules have a tokenizer that is called in another way, one of several, or
-    none: then this fails, and the rows are sorted by their letters.
-    """
-    counts: list[int] = []
-    with lock_of(module):
-        longest = module.max_seq_length or sys.maxsize
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = list(texts[start : start + _TEXTS_AT_ONCE])
-            counts += map(len, module.tokenizer(part, verbose=False)["input_ids"])
-    if len(counts) != len(texts):
-        msg = "a tokenizer must return the ids of each text by itself."
-        raise ValueError(msg)
-    return np.minimum(counts, longest).astype(np.int64)
+def _tokenize_5(module: Any, texts: list[str], longest: int | None) -> dict[str, Any]:
+    """Tokenize as `encode` of sentence-transformers 5 does, but for the maximum."""
+    if longest is None:
+        return dict(module.tokenize(texts))
+    first = copy.copy(module[0])
+    first.max_seq_length = longest  # which is an attribute of the copy alone
+    return dict(first.tokenize(texts))

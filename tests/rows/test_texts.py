@@ -15,7 +15,7 @@ from sklearn_torch_bridge import (
 )
 from sklearn_torch_bridge._rows import _texts
 from sklearn_torch_bridge._rows._texts import TEXTS, TokenFeed
-from sklearn_torch_bridge.models import AcceptedInputs
+from sklearn_torch_bridge.models import AcceptedInputs, Maximum, longest_text
 from tests.rows import given_rows
 from tests.tiny_models import Letters, Tokens
 
@@ -44,9 +44,12 @@ def test_texts_beyond_the_chunk_of_a_call_stay_in_order(tokenizer):
     assert feed.batch(rows).kwargs["input_ids"].tolist() == expected
 
 
-def test_long_texts_are_truncated_at_the_tokenizers_maximum(tokenizer):
-    feed = TokenFeed(["word " * 2_000], tokenizer, AcceptedInputs(Kwargs()))
-    assert feed.lengths.tolist() == [tokenizer.model_max_length]
+def test_long_texts_are_cut_and_their_own_lengths_are_known(tokenizer):
+    texts, most = ["word " * 2_000, "word"], longest_text(Kwargs(), tokenizer)
+    feed = TokenFeed(texts, tokenizer, AcceptedInputs(Kwargs()), maximum=most)
+    assert feed.lengths.tolist() == [tokenizer.model_max_length, 3]
+    assert feed.full_lengths.tolist() == [2_002, 3]
+    assert feed.maximum == Maximum(512, "tokens", "tokenizer")
 
 
 def test_padding_goes_to_the_right_and_needs_no_padding_token():
