@@ -14,7 +14,7 @@ from sklearn_torch_bridge._tokenizers import lock_of
 __all__ = ["Encoded", "encode_texts", "prompted", "shortest", "whole"]
 
 _AT_ONCE = 1_000  # texts a call, so that lists of Python integers stay short
-_PROBE = "a b c d e f g h"
+_PROBE = "a b c d e"
 
 _Ids = dict[str, list[Sequence[int]]]
 
@@ -124,7 +124,7 @@ def _rule_of(
 ) -> Callable[[Sequence[int], int], Sequence[int]] | None:
     """Return how a tokenizer cuts ids between its special tokens, if it does so.
 
-    It is tried on a short text. None where the library has to cut.
+    It is tried on a short text, at each length. None where the library has to cut.
     """
     try:
         whole = dict(tokenizer([_PROBE], return_special_tokens_mask=True))
@@ -132,15 +132,15 @@ def _rule_of(
         n_before = int(np.argmin([*special, False]))
         n_behind = int(np.argmin([*special[::-1], False]))
         rule = partial(_part, n_before, n_behind, tokenizer.truncation_side == "left")
-        longest = n_before + n_behind + 2
-        tried = by_library([_PROBE], max_length=longest)
         alike = all(
             [*rule(rows[0], longest)] == [*tried[name][0]]
+            for longest in range(n_before + n_behind + 1, special.size)
+            for tried in [by_library([_PROBE], max_length=longest)]
             for name, rows in whole.items()
         )
     except Exception:  # noqa: BLE001 - a tokenizer of another make
         return None
-    return rule if alike and special.size > longest else None
+    return rule if alike else None
 
 
 def _part(

@@ -132,3 +132,25 @@ def test_text_that_holds_the_right_bytes_is_a_miss(cache):
     put(cache, [1])
     change_file(cache, "UPDATE rows SET data = CAST(data AS TEXT)")
     assert found(cache, [1]) == []
+
+
+def test_a_note_is_kept_with_its_row_and_counts_for_its_checksum(cache):
+    keys = [b"a" * 16, b"b" * 16]
+    vectors = np.arange(4.0).reshape(2, 2)
+    cache.put_many(keys, vectors, notes=["612/256tt", ""])
+    notes, into = {}, {}
+    found = cache.get_many(keys, notes=notes)
+    np.testing.assert_array_equal(found, vectors)
+    out = np.empty((3, 2))
+    assert cache.get_into([*keys, b"c" * 16], out, notes=into).tolist() == [1, 1, 0]
+    np.testing.assert_array_equal(out[:2], vectors)
+    assert notes == into == {0: "612/256tt"}
+    with sqlite3.connect(cache.path) as connection:
+        connection.execute("UPDATE rows SET layout = '<f8[2,]' WHERE layout LIKE '%~%'")
+    connection.close()
+    assert cache.get_many(keys)[0] is None
+
+
+def test_notes_are_one_a_row(cache):
+    with pytest.raises(ValueError, match="one note for each of 2, got 1"):
+        cache.put_many([b"a", b"b"], np.ones((2, 2)), notes=["x"])

@@ -1,5 +1,6 @@
 """How long a row may be: found by what a model has, and held against its forward."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from sklearn_torch_bridge.models._fixed_length import FixedLength
 from sklearn_torch_bridge.models._longest_row import (
     Maximum,
     check_length,
+    longest_sound,
     longest_text,
 )
 
@@ -84,3 +86,31 @@ def test_max_length_is_from_one_token_to_the_maximum():
         check_length(33, most, unit="tokens", least=3)
     with pytest.raises(ValueError, match=r"at least 3 tokens.*got 2"):
         check_length(2, most, unit="tokens", least=3)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:At least one mel filter:UserWarning")
+@pytest.mark.parametrize("kind", ["Whisper", "AST"])
+def test_values_beyond_the_maximum_of_an_extractor_change_nothing(kind):
+    transformers = pytest.importorskip("transformers")
+    if kind == "AST":
+        extractor = transformers.ASTFeatureExtractor(max_length=20)
+    else:
+        extractor = transformers.WhisperFeatureExtractor(chunk_length=1)
+    longest = longest_sound(extractor).n
+    sound = torch.randn(longest + 400, generator=torch.manual_seed(0)).numpy()
+    whole, cut, shorter = (
+        torch.as_tensor(
+            next(iter(dict(extractor(part, sampling_rate=16_000)).values()))
+        )
+        for part in (sound, sound[:longest], sound[: longest - 200])
+    )
+    assert np.array_equal(whole, cut)
+    assert not np.array_equal(whole, shorter)
+
+
+def test_extractors_without_a_length_take_all_of_a_sound():
+    transformers = pytest.importorskip("transformers")
+    assert longest_sound(transformers.Wav2Vec2FeatureExtractor()) is None
+    clap = transformers.ClapFeatureExtractor()
+    assert longest_sound(clap) == Maximum(480_000, "values", "extractor")
