@@ -90,5 +90,6 @@ class BadRowWarning(UserWarning):
 class TruncationWarning(UserWarning):
     """Some rows were longer than they may be, and were cut.
 
-    The message lists the rows, and says how much was lost and what reads them whole.
+    The message lists the rows, and says at what maximum, how much was lost, and what to
+    write instead (`too_long`).
     """

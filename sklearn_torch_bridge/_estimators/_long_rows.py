@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -26,6 +26,7 @@ _OF_A_SEARCH = {
     ("sklearn.model_selection._search", "fit"),
 }
 _NOT_THE_CALLER = ("sklearn_torch_bridge", "sklearn", "joblib", "contextlib")
+Setting = Callable[[], Hashable]
 _SAID: set[Hashable] = set()  # settings that a search has warned of
 
 
@@ -42,7 +43,7 @@ class LongRows:
     """
 
     def __init__(
-        self, rows: CheckedRows, too_long: Any, *, forgives: bool, setting: Hashable
+        self, rows: CheckedRows, too_long: Any, *, forgives: bool, setting: Setting
     ) -> None:
         self.lengths = np.zeros(rows.n_samples, np.int64)  # of `X`; 0: not too long
         self.maximum: Maximum | None = None
@@ -144,7 +145,8 @@ class LongRows:
 
     def is_to_be_said(self) -> bool:
         """Return whether some rows were cut, and the caller wants to know."""
-        return self._warns and bool(self.lengths.any())
+        heard = self.maximum is not None  # of the most calls nothing is to be said
+        return self._warns and heard and bool(self.lengths.any())
 
     @property
     def largest_share(self) -> float:
@@ -192,8 +194,8 @@ def warn_of_cuts(heard: Sequence[LongRows], names: Indices | None = None) -> Non
     if not told:
         return
     if _is_in_search():
-        told = [one for one in told if one.setting not in _SAID]
-        _SAID.update(one.setting for one in told)
+        told = [one for one in told if one.setting() not in _SAID]
+        _SAID.update(one.setting() for one in told)
         if not told:
             return
     worst = max(told, key=lambda one: one.largest_share)

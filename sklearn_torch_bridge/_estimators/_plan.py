@@ -5,7 +5,7 @@ All is found when first asked for: with a warm cache no model need be loaded.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from sklearn_torch_bridge._estimators._extractor_options import Request
@@ -55,7 +55,8 @@ class Plan:
     def long_rows(self, rows: CheckedRows) -> LongRows:
         """Return what hears of the rows of a call that are too long."""
         asked = self.request
-        setting = setting_of(
+        setting = partial(
+            setting_of,
             *(asked.model, asked.preprocess, asked.prompt, asked.max_length),
             *(asked.layer, asked.output, asked.pool, asked.truncate_dim),
         )

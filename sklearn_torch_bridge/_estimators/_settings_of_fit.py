@@ -10,7 +10,8 @@ from sklearn_torch_bridge._pickling import Shared
 __all__ = ["are_the_same", "parameters_of_fit", "settings_of_fit"]
 
 _SHAPING = (
-    *("model", "preprocess", "layer", "output", "pooling", "truncate_dim", "dtype"),
+    *("model", "preprocess", "max_length", "layer", "output", "pooling"),
+    *("truncate_dim", "dtype"),
 )
 _PLAIN = (str, int, tuple, type(None))
 

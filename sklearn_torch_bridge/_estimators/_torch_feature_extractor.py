@@ -66,7 +66,7 @@ class TorchFeatureExtractor(BridgeTransformer):
         A callable takes a list of rows and returns what `model` takes: a tensor, a
         tuple of tensors, or a mapping of keyword arguments, whose ``attention_mask``,
         or ``src_key_padding_mask``, says which tokens are real. A Hugging Face
-        tokenizer (texts are truncated at its maximum), processor, image processor or
+        tokenizer (for longer texts see `too_long`), processor, image processor or
         feature extractor may be given as it is. None: what `model` brings along.
     prompt : str or None, default=None
         Put before each text, and tokenized with it, for models that were trained so
@@ -77,17 +77,25 @@ class TorchFeatureExtractor(BridgeTransformer):
         `pooling`, unless the model says otherwise (``include_prompt=False``). It does
         not choose the route of a model that has several (`encode_query`).
     max_length : int or None, default=None
-        Tokens that a text may have, its special tokens and the prompt counted; or
-        values of a sound, or the length of an array among those that differ in it.
-        None, or at most, is the maximum of the model.
+        Tokens that a text may have, its special tokens and the prompt counted; values
+        that a sound may have, at the rate of the model; or the length of an array in a
+        list of arrays, along its first axis. Not above the maximum of the model, which
+        None stands for: that of the tokenizer or, where smaller or alone, of the
+        model's positions; of `max_seq_length` for sentence-transformers; of sound, the
+        length that the feature extractor takes. For other rows it must be None.
     too_long : {"warn", "cut", "windows", "raise"} or Windows, default="warn"
-        What becomes of a row that is longer. ``"windows"``, or `Windows` with an
-        overlap, reads all of it in parts of at most `max_length`, each with the special
-        tokens and the prompt. The row's vector is the mean of theirs, weighted by the
-        tokens of each, which are pooled or made by the model; for ``"max"`` the
-        maximum, for ``"last"`` the last; ``pooling=None`` puts the tokens of all
-        windows, with their special ones, end to end, those of an overlap once. Not for
-        ``"flatten"``, ``"gap"`` and ``"gmp"``.
+        What becomes of a row that is longer. ``"warn"`` cuts it as its library does,
+        with one `TruncationWarning` a call, which names such rows and how much was
+        lost; within a search of scikit-learn, once a setting and process. ``"cut"``
+        says nothing. ``"raise"`` is a ValueError that names the first such row, before
+        any is run; with ``on_error="nan"`` they are NaN. A cache and a file keep what
+        was cut, and warn again. What your own `preprocess` cuts, nobody knows.
+        ``"windows"``, or `Windows` with an overlap, reads all of it in parts of at most
+        `max_length`, each with the special tokens and the prompt. The row's vector is
+        the mean of theirs, weighted by the tokens of each, which are pooled or made by
+        the model; for ``"max"`` the maximum, for ``"last"`` the last; ``pooling=None``
+        puts the tokens of all windows, with their special ones, end to end, those of an
+        overlap once. Not for ``"flatten"``, ``"gap"`` and ``"gmp"``.
     layer : str, list of str or None, default=None
         Names of submodules as in ``model.named_modules()``, whose output is taken
         instead of the model's; the forward pass stops after the last of them. A glob

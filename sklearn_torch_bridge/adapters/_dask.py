@@ -96,7 +96,9 @@ def to_dask(
     -----
     The result equals that of `extractor` on all rows up to the rounding of its
     kernels. Do not change the model before the result is computed. A ``cache`` is a
-    file that each worker opens under that path, on its own machine.
+    file that each worker opens under that path, on its own machine. A worker gives its
+    warnings, such as `TruncationWarning`, itself, once a partition, with the numbers of
+    rows in it: on threads in this process, else in the log of the worker.
 
     Examples
     --------

@@ -82,7 +82,9 @@ def to_ray(
     Ray gives rows back in any order unless ``preserve_order`` is set in its
     `DataContext`; the columns that stay tell which is which. The result equals that of
     `extractor` on all rows up to the rounding of its kernels. An actor with
-    ``num_gpus=1`` sees one GPU, and runs there.
+    ``num_gpus=1`` sees one GPU, and runs there. Warnings, such as `TruncationWarning`,
+    are given by the actors, once a batch, with the numbers of rows in it: Ray shows
+    them with the output of its workers.
 
     Examples
     --------

@@ -21,7 +21,7 @@ def rows(n_samples, origin=None):
 
 
 def heard(checked, notes, too_long="warn", *, forgives=False):
-    long = LongRows(checked, too_long, forgives=forgives, setting="one")
+    long = LongRows(checked, too_long, forgives=forgives, setting=str)
     found = np.arange(len(checked))
     return long, long.hear_of_cached(checked, found, [found], notes)
 

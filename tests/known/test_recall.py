@@ -297,7 +297,7 @@ def test_a_batch_is_stored_under_the_keys_of_its_rows_and_passed_on(cache, rows)
     assert remembering.caller_rows(rows) is rows
     assert sink.batches == [(rows, pieces)]
     found = list(recall.found(np.arange(4)))
-    assert [one.tolist() for one, _ in found] == [sorted(which[rows])]
+    assert [one.tolist() for one, *_ in found] == [sorted(which[rows])]
     np.testing.assert_array_equal(found[0][1][0], np.ones((2, 3)), strict=True)
     np.testing.assert_array_equal(found[0][1][1], np.zeros((2, 1)), strict=True)
 
