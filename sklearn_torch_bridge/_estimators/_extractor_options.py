@@ -225,7 +225,7 @@ def _is_callable(value: Any) -> bool:
 
 def _check_too_long(name: str, value: Any) -> None:
     if not isinstance(value, Windows):
-        one_of("warn", "cut", "windows", "raise")(name, value)
+        _CHECK_POLICY(name, value)
 
 
 def _check_size(name: str, value: Any) -> None:
@@ -233,6 +233,7 @@ def _check_size(name: str, value: Any) -> None:
         check_positive_int(name, value)
 
 
+_CHECK_POLICY = one_of("warn", "cut", "windows", "raise")
 _CHECK_COUNT = must_be(
     "an int of at least 0", lambda one: isinstance(one, _INTS) and one >= 0, ValueError
 )

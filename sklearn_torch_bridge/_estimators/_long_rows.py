@@ -120,9 +120,9 @@ class LongRows:
 
     def refused(self, names: Indices | None = None) -> list[BadRow]:
         """Return the rows that became NaN; raise for the first where that is asked."""
-        rows = np.flatnonzero(self.lengths)
-        if not self.refuses or not len(rows):
+        if not self.refuses or self.maximum is None or not self.lengths.any():
             return []
+        rows = np.flatnonzero(self.lengths)
         error = self._error(rows[0], names)
         if not self._forgives:
             raise error

@@ -294,9 +294,13 @@ def test_the_signature_is_the_promised_one():
     assert {name: p.default for name, p in parameters.items()} == {
         "model": inspect.Parameter.empty,
         "preprocess": None,
+        "prompt": None,
+        "max_length": None,
+        "too_long": "warn",
         "layer": None,
         "output": None,
         "pooling": "auto",
+        "truncate_dim": None,
         "batch_size": 32,
         "device": "auto",
         "precision": None,
