@@ -44,8 +44,10 @@ class KeptReplica:
         if not is_told or any(map(_remembers, {*map(type, own.modules())})):
             raise NotKeptError
         self._look = ModuleLook(trace)
-        places = self._look.places
-        self._tensors = pick(places[id(one)] for one in lent.sources())
+        places = [self._look.places.get(id(one)) for one in lent.sources()]
+        self._tensors = pick(place for place in places if place is not None)
+        if None in places:  # of a value that was too large to copy, after all
+            raise NotKeptError
         self._hooks = trace.hooks
         self._n_hooks = [*map(len, self._hooks)]
         held = state.places()
@@ -98,7 +100,9 @@ class KeptReplica:
             raise NotKeptError
         ours = {id(one) for one in (own.values() if is_dict else own)}
         order = {key: place for place, key in enumerate(own if is_dict else keys)}
-        first = self._look.starts[id(read.source)]
+        first = self._look.starts.get(id(read.source))
+        if first is None:
+            raise NotKeptError
         start = held.get(id(own))
         for place, (key, value) in enumerate(zip(keys, values, strict=True), first):
             if id(value) not in ours or is_atom(value) or key not in order:

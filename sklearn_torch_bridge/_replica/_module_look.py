@@ -88,14 +88,14 @@ class ModuleLook:
         if not is_alike or [*chain.from_iterable(dicts)] != first.names:
             return None
         values = [*chain.from_iterable(map(dict.values, dicts))]
-        if [*map(id, values)] != first.ids or any(self._empty(values)):
+        if [*map(id, values)] != first.ids:
             return None
         for level in self._levels:
             found = _look(level, values)
             if found is None:
                 return None
             values += found
-        has_more = any(map(vars, self._bare(values)))
+        has_more = any(self._empty(values)) or any(map(vars, self._bare(values)))
         return None if has_more else values
 
     def _level(

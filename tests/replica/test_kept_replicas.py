@@ -173,3 +173,22 @@ def test_a_replica_that_is_held_on_to_is_another_one():
     with replica(module, "cpu") as (second, *_):
         assert first is not second
         assert first.first.weight.shape == second.first.weight.shape
+
+
+def test_what_holds_nothing_may_lie_deep(lent):
+    module = mlp()
+    module.state = types.SimpleNamespace(names=set(), table={"a": [set()]})
+    extractor = TorchFeatureExtractor(module)
+    for _ in range(2):
+        extractor.transform(X)
+    module.state.table["a"][0].add(1)
+    extractor.transform(X)
+    assert lent == [True, False]
+
+
+def test_a_module_with_a_large_object_that_has_tensors_runs():
+    module = mlp()
+    module.table = {"tensor": torch.ones(3), "many": [1] * 10_000}
+    extractor = TorchFeatureExtractor(module)
+    Z = extractor.transform(X)
+    np.testing.assert_array_equal(extractor.transform(X), Z)
