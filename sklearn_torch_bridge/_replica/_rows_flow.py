@@ -45,7 +45,7 @@ class RowsFlow:
         self._twins: Any = WeakTensorKeyDictionary()  # which torch has not typed
         for leaf in tree_leaves((inputs.args, dict(inputs.kwargs))):
             if _is_plain(leaf) and leaf.shape[:1] == (n_rows,):
-                n_axes = 2 if leaf.shape[:2] == shape else 1
+                n_axes = 2 if leaf.ndim > 1 and leaf.shape[:2] == shape else 1
                 self._twins[leaf] = self._resized(leaf, range(n_axes))
 
     def shape_of(self, tensor: torch.Tensor) -> tuple[int, ...] | None:
@@ -84,8 +84,10 @@ class RowsFlow:
     ) -> list[Any]:
         """Return what comes for the other rows; nothing where that does not run."""
         if schema_of(func).name in _RESHAPING:
-            given = self._twins.get(args[0])
-            twin = None if given is None else self._reshaped(args[0], given, results[0])
+            given, twin = self._twins.get(args[0]), None
+            with suppress(RuntimeError):  # of another size than this expects
+                if given is not None:
+                    twin = self._reshaped(args[0], given, results[0])
             return [] if twin is None else [twin]
         for twin_of in (self._known, self._known_or_as_many):
             with suppress(Exception):  # it needs the rows themselves
@@ -109,8 +111,9 @@ class RowsFlow:
         """Return a tensor of the other sizes on these axes, constant along them."""
         for axis in axes:
             shape = [*tensor.shape]
-            shape[axis] = self._sizes.get(shape[axis], shape[axis])
-            tensor = tensor.narrow(axis, 0, 1).expand(shape)
+            if shape[axis] in self._sizes:
+                shape[axis] = self._sizes[shape[axis]]
+                tensor = tensor.narrow(axis, 0, 1).expand(shape)
         return tensor.contiguous()
 
     def _reshaped(

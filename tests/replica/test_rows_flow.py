@@ -78,3 +78,18 @@ def test_what_is_not_of_the_batch_is_not_written_twice():
 
     assert other_shape(Returning(forward), torch.ones(5, 2)) == (2, 2)
     assert counter.item() == 10
+
+
+def test_rows_of_one_axis_are_followed_as_well():
+    assert other_shape(nn.Embedding(9, 3), torch.zeros(5, dtype=torch.long)) == (2, 3)
+
+
+def test_half_as_many_tokens_are_followed_where_there_is_a_mask():
+    x = torch.ones(5, 8, 6)
+    for n_tokens, n_others in [(8, 4), (3, 6), (0, 0)]:
+        own = x[:, :n_tokens]
+        flow = RowsFlow(Inputs((own,), mask=own[..., 0] > 0), 5)
+        with torch.inference_mode(), Following(flow):
+            value = nn.Linear(6, 3)(own).transpose(1, 2)
+        if n_tokens:
+            assert flow.shape_of(value) == (2, 3, n_others)
