@@ -18,8 +18,9 @@ would make a vector as wide as a row is long, as `flatten` does, is an error the
 Maps of features have their channels second for ``"auto"`` and the names `mean`, `max`,
 `gap` and `gmp`, wherever the model has them: the modules that ran before show it (a
 layer normalisation or a linear layer over the last axis, a convolution over the
-second). Where they show nothing, the second axis is taken for the channels', as torch
-has it. `flatten` and callables get the layout of the model.
+second), or else longer inputs, which space follows. Where these show nothing, the
+second axis is taken for the channels', as torch has it. `flatten` and callables get the
+layout of the model.
 
 `mask` has shape (n_samples, n_tokens), True (or 1) = keep. Half types are averaged in
 float32. A row of which no token is kept becomes NaN.

@@ -33,27 +33,32 @@ class Call:
     turns: bool  # whether it shows the same memory with its axes in another order
 
     def channels(self) -> int | None:
-        """Return the axis on which the module takes one size alone, if it is one."""
+        """Return where the axis is that the module takes one size of, if it is one.
+
+        A module may turn what it returns: the axis is one that follows no other.
+        """
         given, returned = self.given.shape, self.returned
         if len(given) != len(returned):
             return None
         axes = range(1, len(given))
-        fixed = [axis for axis in axes if not self._takes_twice(axis)]
+        twice = {axis: self._with_twice(axis) for axis in axes}
+        fixed = [axis for axis, shape in twice.items() if shape is None]
+        still = _still(returned, [shape for shape in twice.values() if shape])
+        if len(fixed) == 1 and still is not None and fixed[0] not in still:
+            fixed = still
         if not fixed and sorted(given) != sorted(returned):
             fixed = [axis for axis in axes if given[axis] == returned[axis]]
         return fixed[0] if len(fixed) == 1 else None
 
-    def _takes_twice(self, axis: int) -> bool:
-        """Return whether the module runs with twice the size on an axis."""
+    def _with_twice(self, axis: int) -> Shape | None:
+        """Return the shape for twice the size on an axis; None if that does not run."""
         shape = list(self.given.shape)
         shape[axis] *= 2
         try:
-            self.module.forward(
-                torch.zeros(shape, dtype=self.given.dtype, device=self.device)
-            )
+            zeros = torch.zeros(shape, dtype=self.given.dtype, device=self.device)
+            return tuple(self.module.forward(zeros).shape)
         except Exception:  # noqa: BLE001 - of whatever kind: it does not
-            return False
-        return True
+            return None
 
 
 @contextmanager
@@ -96,8 +101,9 @@ def channels_axis(
 ) -> int:
     """Return the axis of the channels of a value that came after `calls`.
 
-    Without evidence it is the second, as torch has it. `stretched` gives the shapes of
-    the value for inputs with one axis twice as long, where sizes leave it open.
+    `stretched` gives the shapes of the value for inputs with each axis in turn twice as
+    long, where modules leave it open: space follows that of the inputs, which have
+    their channels second. Where that shows nothing it is the second, as torch has it.
     """
     has_turned = has_evidence = False
     still: list[int] | None = None
@@ -119,7 +125,18 @@ def channels_axis(
             raise _undecided(shape)
         if axes:
             return channels
-    return still[0] if still is not None and len(still) == 1 else 1
+    if has_evidence:
+        return still[0] if still is not None and len(still) == 1 else 1
+    return _beside_space(shape, stretched())
+
+
+def _beside_space(shape: Shape, others: Sequence[Shape]) -> int:
+    """Return the axis that does not follow the inputs', or not their space."""
+    for some in (others, others[1:]):
+        still = _still(shape, some)
+        if still is not None and len(still) == 1:
+            return still[0]
+    return 1
 
 
 def _places(shape: Shape, returned: Shape, channels: int) -> list[int]:

@@ -153,6 +153,6 @@ def channels_of_looks(
         return tuple(rows_first(look.value, rows).shape)
 
     def longer() -> list[tuple[int, ...]]:
-        return [shape(looks[index]) for looks in stretch() if index in looks]
+        return [shape(looks.get(index, look)) for looks in stretch()]
 
     return channels_axis(shape(look), look.calls, longer)

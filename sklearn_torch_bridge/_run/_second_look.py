@@ -92,7 +92,7 @@ class SecondLook:
         def stretch() -> list[Looks]:
             longer = range(1, self._rank(rows))
             seen = [look(numbers[0], partial(_stretched, axis=axis)) for axis in longer]
-            return [one for one in seen if one is not None]
+            return [one or {} for one in seen]
 
         @functools.cache
         def lengths() -> Looks:

@@ -68,4 +68,12 @@ def test_what_is_not_in_doubt_asks_for_no_longer_input():
 
     assert channels_axis((2, 8, 5, 5), found, refuse) == 1
     assert channels_axis((2, 5, 5, 8), found, refuse) == 3
-    assert channels_axis((2, 5, 5, 8), [], refuse) == 1
+    assert channels_axis((2, 5, 5, 8), [], list) == 1
+
+
+def test_without_modules_space_follows_that_of_the_inputs():
+    shape = (2, 5, 7, 3)
+    longer = [(2, 5, 7, 6), (2, 10, 7, 3), (2, 5, 14, 3)]
+    assert channels_axis(shape, [], lambda: longer) == 3
+    assert channels_axis(shape, [], lambda: [shape, *longer[1:]]) == 3
+    assert channels_axis((2, 3, 5, 7), [], lambda: [(2, 3, 10, 7), (2, 3, 5, 14)]) == 1

@@ -207,6 +207,27 @@ def test_without_evidence_the_second_axis_is_that_of_channels():
     np.testing.assert_allclose(Z, X.mean((2, 3)), **CLOSE)
 
 
+class Functional(nn.Module):
+    """Has its channels last by its own code, and no module that shows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(0, 1, 12).reshape(4, 3, 1, 1))
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight).permute(0, 2, 3, 1).relu()
+
+
+@pytest.mark.parametrize("size", [(5, 7), (4, 4)], ids=str)
+def test_without_modules_longer_inputs_show_where_channels_are(size):
+    X = images(3, *size)
+    for module in (Functional(), Returning(lambda x: x.permute(0, 2, 3, 1) * 2)):
+        with torch.inference_mode():
+            expected = module(torch.tensor(X)).mean((1, 2))
+        Z = TorchFeatureExtractor(module).transform(X)
+        np.testing.assert_allclose(Z, expected, **CLOSE)
+
+
 class OneSize(nn.Module):
     def __init__(self, inner, size):
         super().__init__()
