@@ -6,7 +6,7 @@ import torch
 import transformers as t
 from torch import nn
 
-from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge import TorchFeatureExtractor, TruncationWarning
 from sklearn_torch_bridge.models import FixedLength, fixed_length
 from tests.families import PICTURE, TEXT, TEXT_ROWS, folder_with, make_tokenizer
 
@@ -45,7 +45,8 @@ def test_a_folder_equals_the_documented_call(tmp_path, family):
     config, names = SIGLIPS[family]
     model, name = folder_with(tmp_path, config, tokenizer_for(names))
     tokenizer = t.AutoTokenizer.from_pretrained(tmp_path / "model")
-    Z = TorchFeatureExtractor(name, batch_size=2).transform(TEXT_ROWS)
+    extractor = TorchFeatureExtractor(name, batch_size=2, too_long="cut")
+    Z = extractor.transform(TEXT_ROWS)
     np.testing.assert_allclose(cosines(Z, documented(model, tokenizer)), 1, atol=1e-6)
 
 
@@ -122,7 +123,9 @@ def test_a_text_that_is_longer_keeps_all_that_the_documented_call_keeps():
     given = tokenizer([text], return_tensors="pt", **asked)
     with torch.inference_mode():
         expected = model.text_model(**given).pooler_output.numpy()
-    Z = TorchFeatureExtractor(
+    extractor = TorchFeatureExtractor(
         model.text_model, preprocess=tokenizer, output="pooler_output"
-    ).transform([text, "a b"])
+    )
+    with pytest.warns(TruncationWarning, match="row 0 of `X` was cut at 16 tokens"):
+        Z = extractor.transform([text, "a b"])
     np.testing.assert_allclose(Z[:1], expected, atol=1e-5)

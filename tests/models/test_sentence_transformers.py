@@ -25,7 +25,7 @@ from sentence_transformers.sentence_transformer.modules.tokenizer import (
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 
-from sklearn_torch_bridge import TorchFeatureExtractor
+from sklearn_torch_bridge import TorchFeatureExtractor, TruncationWarning
 from sklearn_torch_bridge.models._sentence_transformers import (
     _preprocess_5,
     st_told,
@@ -163,7 +163,8 @@ def test_a_layer_of_a_sentence_transformer_is_pooled_over_real_tokens(
 
 def test_long_texts_are_cut_where_the_sentence_transformer_cuts(sentence_transformer):
     texts = ["word " * 400, "short"]
-    Z = TorchFeatureExtractor(sentence_transformer).transform(texts)
+    with pytest.warns(TruncationWarning, match="row 0 lost 36 % of its 402 tokens"):
+        Z = TorchFeatureExtractor(sentence_transformer).transform(texts)
     np.testing.assert_allclose(Z, sentence_transformer.encode(texts), rtol=0, atol=1e-5)
 
 
