@@ -52,9 +52,7 @@ def shortest(tokenizer: Any, prompt: str) -> int:
 
 def whole(tokenizer: Any) -> Callable[..., Mapping[str, Any]]:
     """Return what encodes texts without cutting them, whatever their length."""
-    # Else transformers logs that a text is too long for the model.
-    quiet = {"verbose": False} if hasattr(tokenizer, "deprecation_warnings") else {}
-    return partial(tokenizer, truncation=False, **quiet)
+    return partial(tokenizer, truncation=False, **_quiet(tokenizer))
 
 
 def encode_texts(
@@ -87,6 +85,11 @@ def encode_texts(
     ids = {name: np.concatenate(parts) for name, parts in chunks.items()}
     own, full = np.array(lengths, np.int64), np.array(full_lengths, np.int64)
     return Encoded(ids, own, full, refused)
+
+
+def _quiet(tokenizer: Any) -> dict[str, Any]:
+    """Return what keeps transformers from logging that a text is too long."""
+    return {"verbose": False} if hasattr(tokenizer, "deprecation_warnings") else {}
 
 
 def _check_one_a_token(encoded: _Ids) -> None:
@@ -127,8 +130,9 @@ def _rule_of(
     It is tried on a short text, at each length. None where the library has to cut.
     """
     try:
-        whole = dict(tokenizer([_PROBE], return_special_tokens_mask=True))
-        special = np.array(whole.pop("special_tokens_mask")[0], bool)
+        asked = {"return_special_tokens_mask": True, **_quiet(tokenizer)}
+        made = dict(tokenizer([_PROBE], **asked))
+        special = np.array(made.pop("special_tokens_mask")[0], bool)
         n_before = int(np.argmin([*special, False]))
         n_behind = int(np.argmin([*special[::-1], False]))
         rule = partial(_part, n_before, n_behind, tokenizer.truncation_side == "left")
@@ -136,7 +140,7 @@ def _rule_of(
             [*rule(rows[0], longest)] == [*tried[name][0]]
             for longest in range(n_before + n_behind + 1, special.size)
             for tried in [by_library([_PROBE], max_length=longest)]
-            for name, rows in whole.items()
+            for name, rows in made.items()
         )
     except Exception:  # noqa: BLE001 - a tokenizer of another make
         return None

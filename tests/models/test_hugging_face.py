@@ -222,7 +222,7 @@ def test_an_adapter_takes_the_tokenizer_of_the_model_that_it_is_for(
         "from_pretrained",
         lambda *_, **__: transformers.BertModel.from_pretrained(tmp_path / "model"),
     )
-    Z = TorchFeatureExtractor(f"hf:{adapter}", too_long="cut").transform(TEXT_ROWS)
+    Z = TorchFeatureExtractor(f"hf:{adapter}").transform(TEXT_ROWS)
     expected = TorchFeatureExtractor(base).transform(TEXT_ROWS)
     np.testing.assert_array_equal(Z, expected)
 
@@ -315,7 +315,7 @@ def test_an_adapter_without_a_tokenizer_takes_that_of_its_base(
         "from_pretrained",
         lambda _, **given: load(base, **given),
     )
-    Z = TorchFeatureExtractor(f"hf:{adapter}").transform(TEXT_ROWS)
+    Z = TorchFeatureExtractor(f"hf:{adapter}", too_long="cut").transform(TEXT_ROWS)
     expected = TorchFeatureExtractor(name).transform(TEXT_ROWS)
     assert np.allclose(Z, expected, **CLOSE) != has_tokenizer
 

@@ -98,10 +98,10 @@ def test_the_older_library_is_told_where_the_prompt_ends():
             rows = [[2, *map(ord, text), 3] for text in texts]
             return {"input_ids": torch.tensor(rows)}
 
-    features = _preprocess_5(Older(), ["b"], "a ")
+    features = _preprocess_5(Older(), ["b"], "a ", None)
     assert features["input_ids"].tolist() == [[2, 97, 32, 98, 3]]
     assert features["prompt_length"] == 3
-    assert "prompt_length" not in _preprocess_5(Older(), ["b"], "")
+    assert "prompt_length" not in _preprocess_5(Older(), ["b"], "", None)
 
 
 def test_what_files_tell_of_a_model_is_what_it_tells(minilm_path, tmp_path):
