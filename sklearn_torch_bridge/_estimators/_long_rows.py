@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,12 @@ from sklearn_torch_bridge.models import Maximum
 
 __all__ = ["LongRows", "RowTooLongError", "notes_of", "setting_of", "warn_of_cuts"]
 
-_OF_A_SEARCH = {
-    ("sklearn.model_selection._validation", "_fit_and_score"),
-    ("sklearn.model_selection._search", "fit"),
-}
+_TRIES = ("sklearn.model_selection._validation", "_fit_and_score")
+_SEARCHES = ("sklearn.model_selection._search", "fit")
 _NOT_THE_CALLER = ("sklearn_torch_bridge", "sklearn", "joblib", "contextlib")
 Setting = Callable[[], Hashable]
-_SAID: set[Hashable] = set()  # settings that a search has warned of
+_SAID: set[Hashable] = set()  # settings that were warned of as they were tried
+_SAID_IN: WeakKeyDictionary[Any, set[Hashable]] = WeakKeyDictionary()  # by the search
 
 
 class RowTooLongError(ValueError):
@@ -193,9 +193,10 @@ def warn_of_cuts(heard: Sequence[LongRows], names: Indices | None = None) -> Non
     told = [one for one in heard if one.is_to_be_said()]
     if not told:
         return
-    if _is_in_search():
-        told = [one for one in told if one.setting() not in _SAID]
-        _SAID.update(one.setting() for one in told)
+    said = _said_in_search()
+    if said is not None:
+        told = [one for one in told if one.setting() not in said]
+        said.update(one.setting() for one in told)
         if not told:
             return
     worst = max(told, key=lambda one: one.largest_share)
@@ -235,22 +236,33 @@ def _percent(share: float) -> str:
     return "over 99 %" if share > 0.99 else f"{percent} %"  # noqa: PLR2004 - 99 %
 
 
-def _frames() -> Iterator[tuple[str, str]]:
-    """Yield the module and the function of each call under way, the innermost first."""
+def _frames() -> Iterator[FrameType]:
+    """Yield the calls under way, the innermost first."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - documented
     while frame is not None:
-        yield str(frame.f_globals.get("__name__")), frame.f_code.co_name
+        yield frame
         frame = frame.f_back
 
 
-def _is_in_search() -> bool:
-    """Return whether scikit-learn tries settings, or fits the best of them again."""
-    return any(call in _OF_A_SEARCH for call in _frames())
+def _said_in_search() -> set[Hashable] | None:
+    """Return which settings a search has warned of; None where none is under way.
+
+    Those are of the search, or in one of its processes of whatever is tried there.
+    """
+    said = None
+    for frame in _frames():
+        call = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if call == _TRIES:
+            said = _SAID
+        elif call == _SEARCHES:
+            return _SAID_IN.setdefault(frame.f_locals["self"], set())
+    return said
 
 
 def _caller_level() -> int:
     """Return how far above its caller the code of the user is."""
-    for level, (module, _) in enumerate(_frames()):
+    for level, frame in enumerate(_frames()):
+        module = str(frame.f_globals.get("__name__"))
         if module.partition(".")[0] not in _NOT_THE_CALLER:
             return level
     return 1
