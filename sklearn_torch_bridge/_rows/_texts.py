@@ -28,7 +28,10 @@ from sklearn_torch_bridge._rows._given_input import Given, as_entries, is_number
 from sklearn_torch_bridge._rows._missing_or_nan import without_bad
 from sklearn_torch_bridge._rows._preprocessed import RowFeed, cut_as_asked
 from sklearn_torch_bridge._rows._windows import Encode, TextWindows
-from sklearn_torch_bridge._rows._windows_of_features import FeaturesOfIds
+from sklearn_torch_bridge._rows._windows_of_features import (
+    FeaturesOfIds,
+    tokenizer_of_windows,
+)
 from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 from sklearn_torch_bridge.models import (
@@ -162,16 +165,14 @@ def _windows_of_features(
 
     None where every text fits: then it takes them as they are.
     """
-    tokenizer = getattr(receiver.loaded.module, "tokenizer", None)
+    tokenizer = tokenizer_of_windows(receiver)
     windows = TextWindows.asked_for(receiver, maximum)
-    if windows is None or not is_tokenizer(tokenizer):
+    if windows is None or tokenizer is None:
         return None
     form = FeaturesOfIds.made_by(preprocess, texts)
     windows = replace(windows, n_unpooled=form.n_unpooled)
     feed = TokenFeed(
-        texts,
-        tokenizer,
-        receiver.accepts,
+        *(texts, tokenizer, receiver.accepts),
         forgiving=receiver.forgiving,
         prompt=receiver.prompt_text,
         maximum=maximum,

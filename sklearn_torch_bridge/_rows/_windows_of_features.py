@@ -10,13 +10,38 @@ from typing import Any
 
 import torch
 
+from sklearn_torch_bridge._rows._base import Receiver
 from sklearn_torch_bridge._rows._windows import n_common
+from sklearn_torch_bridge._tokenizers import is_tokenizer
 from sklearn_torch_bridge._types import Inputs, Preprocess
+from sklearn_torch_bridge.models import NO_MAXIMUM
 
-__all__ = ["FeaturesOfIds"]
+__all__ = ["FeaturesOfIds", "tokenizer_of_windows"]
 
 _IDS = "input_ids"
 _TWO_AXES = 2
+
+
+def tokenizer_of_windows(receiver: Receiver) -> Any:
+    """Return the tokenizer of a model, which cuts its texts; None where nothing does.
+
+    None as well where no windows are asked for.
+    """
+    if receiver.windows is None:
+        return None
+    module = receiver.loaded.module
+    tokenizer = getattr(module, "tokenizer", None)
+    if is_tokenizer(tokenizer):
+        return tokenizer
+    longest = getattr(module, "max_seq_length", None)
+    if longest is None or longest >= NO_MAXIMUM:
+        return None
+    msg = (
+        "`too_long` must not be 'windows' for a `model` that has no tokenizer of "
+        f"transformers and cuts texts at {longest} tokens itself. Give texts of at "
+        "most that many, and `too_long`='cut'."
+    )
+    raise ValueError(msg)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,11 @@ def joined_by_hand(hidden, pooling, overlap=0):
     ) / weights.sum()
 
 
+def averaged(vectors, weights):
+    """Return the mean of vectors by their weights."""
+    return (weights[:, None] * torch.stack(vectors)).sum(0) / weights.sum()
+
+
 def spread(hidden, mask):
     """Pool as no name does."""
     return torch.stack(
@@ -307,6 +312,29 @@ def test_a_file_holds_whole_rows(bert, tokenizer, long_texts, tmp_path):
     extractor = extractor_of(bert, tokenizer)
     Z = extractor.transform_to_file(long_texts, tmp_path / "z.npy")
     np.testing.assert_array_equal(Z, extractor.transform(long_texts))
+
+
+def test_windows_of_a_model_of_one_length_are_padded_to_it(tokenizer, long_texts):
+    torch.manual_seed(0)
+    config = t.SiglipTextConfig(**TEXT, max_position_embeddings=SIZE)
+    model = t.SiglipTextModel(config).eval()
+    expected = []
+    for text in long_texts:
+        parts = windows_by_hand(tokenizer, text)
+        padded = tokenizer.pad(
+            {"input_ids": parts},
+            padding="max_length",
+            max_length=SIZE,
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            vectors = model(**padded).pooler_output
+        weights = padded["attention_mask"].sum(1).float()
+        expected.append(averaged([*vectors], weights))
+    extractor = extractor_of(model, tokenizer, output="pooler_output")
+    np.testing.assert_allclose(
+        extractor.transform(long_texts), torch.stack(expected), **CLOSE
+    )
 
 
 class Refusing(nn.Module):

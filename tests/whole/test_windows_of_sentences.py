@@ -9,6 +9,10 @@ from sentence_transformers.sentence_transformer.modules import (
     Normalize,
     Pooling,
     Transformer,
+    WordEmbeddings,
+)
+from sentence_transformers.sentence_transformer.modules.tokenizer import (
+    WhitespaceTokenizer,
 )
 from sklearn.base import clone
 
@@ -149,3 +153,35 @@ def test_the_model_stays_as_it_was_lent(folder, long_texts):
     after = dict(vars(model[0])), model.max_seq_length, model.tokenizer.padding_side
     assert after[1:] == before[1:]
     assert after[0].keys() == before[0].keys()
+
+
+@pytest.mark.parametrize("longest", [5, None])
+def test_a_model_that_cuts_words_of_its_own_has_no_windows(long_texts, rng, longest):
+    vectors = rng.normal(size=(len(WORDS), 8)).astype("float32")
+    words = WordEmbeddings(WhitespaceTokenizer(WORDS, stop_words=set()), vectors)
+    if longest is not None:
+        words.max_seq_length = longest
+    model = SentenceTransformer(modules=[words, Pooling(8)], device="cpu")
+    extractor = TorchFeatureExtractor(model, too_long="windows")
+    if longest is None:
+        Z = extractor.transform(long_texts)
+        np.testing.assert_allclose(Z, model.encode(long_texts), **CLOSE)
+        return
+    with pytest.raises(ValueError, match=r"no tokenizer of transformers.* 5 tokens"):
+        extractor.transform(long_texts)
+    extractor.set_params(too_long="cut").transform(long_texts)
+
+
+def test_a_module_that_prepares_texts_in_a_way_of_its_own_is_refused(
+    folder, long_texts
+):
+    class Backwards(Transformer):
+        def preprocess(self, inputs, **options):
+            turned = [" ".join(text.split()[::-1]) for text in inputs]
+            return super().preprocess(turned, **options)
+
+    model = SentenceTransformer(modules=[Backwards(folder), Pooling(16)], device="cpu")
+    extractor = TorchFeatureExtractor(model, too_long="windows")
+    with pytest.raises(ValueError, match="makes other ids of them"):
+        extractor.transform(long_texts)
+    extractor.transform(long_texts[:1])
