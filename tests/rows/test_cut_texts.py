@@ -5,7 +5,7 @@ import pytest
 import transformers as t
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from sklearn_torch_bridge._rows._cut_texts import encode_texts, n_special
+from sklearn_torch_bridge._rows._cut_texts import encode_texts, shortest
 from tests.families import make_tokenizer
 from tests.tiny_models import Letters
 
@@ -50,6 +50,6 @@ def test_a_cut_row_is_what_the_library_makes(make, side, longest):
 
 
 def test_special_tokens_are_counted_where_a_tokenizer_tells():
-    assert n_special(make_tokenizer()) == 2
-    assert n_special(without_special()) == 0
-    assert n_special(Letters()) == 0
+    assert shortest(make_tokenizer(), "") == 3
+    assert shortest(without_special(), "") == 1
+    assert shortest(Letters(), "") == 1

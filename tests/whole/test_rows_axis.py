@@ -309,7 +309,11 @@ WITHOUT_ROWS = {
 }
 
 
-@pytest.mark.parametrize("pooling", ["auto", None, lambda hidden, _: hidden], ids=str)
+@pytest.mark.parametrize(
+    "pooling",
+    ["auto", None, lambda hidden, _: hidden],
+    ids=["auto", "None", "callable"],
+)
 @pytest.mark.parametrize("kind", WITHOUT_ROWS)
 def test_as_many_entries_as_rows_by_chance_are_no_rows(kind, pooling):
     make, layer = WITHOUT_ROWS[kind]
