@@ -54,7 +54,8 @@ def run_windows(
         whole = len(spans) == len(feed)
         part = feed if whole else SubsetFeed(feed, which)
         joining = WindowsSink(sink, spans, rules, first)
-        bad += run(part, heard, joining, proven=proven or first > len(bad))
+        bad += run(part, heard, joining, proven=proven)
+        proven = proven or joining.has_written
     return bad
 
 

@@ -71,6 +71,7 @@ class WindowsSink:
     def __init__(
         self, sink: Sink, spans: Spans, rules: Sequence[JoinRule], first_row: int = 0
     ) -> None:
+        self.has_written = False
         self._sink = sink
         self._spans = spans
         self._rules = rules
@@ -88,7 +89,7 @@ class WindowsSink:
         if len(alone):
             pairs = zip(self._rules, pieces, strict=True)
             whole = [rule.at_its_end(_chosen(piece, alone)) for rule, piece in pairs]
-            n_done += self._sink.write(own_rows[alone] + self._first_row, whole)
+            n_done += self._write_on(own_rows[alone], whole)
         if len(alone) == len(windows):
             return n_done
         parted = [_by_window(piece) for piece in pieces]
@@ -141,9 +142,15 @@ class WindowsSink:
                 self._whole([self._under_way[row][index] for row in part], rule)
                 for index, rule in enumerate(self._rules)
             ]
-            n_done += self._sink.write(part + self._first_row, pieces)
+            n_done += self._write_on(part, pieces)
             for row in part:
                 del self._under_way[row]
+        return n_done
+
+    def _write_on(self, rows: Indices, pieces: Sequence[Piece]) -> int:
+        """Hand whole rows on; count those of the caller's `X`."""
+        n_done = self._sink.write(rows + self._first_row, pieces)
+        self.has_written = True
         return n_done
 
     def _whole(self, joined: Sequence["_Joined"], rule: JoinRule) -> Piece:

@@ -58,16 +58,18 @@ def test_an_interrupted_run_keeps_the_parts_before(windowed, cache_path):
         assert 0 < cache.stats()["rows"] < len(texts)
 
 
+class Refusing(Ends):
+    """Fails on a letter."""
+
+    def forward(self, input_ids, attention_mask):
+        if bool((input_ids == WORDS.index("a")).any()):
+            msg = "no such token"
+            raise RuntimeError(msg)
+        return super().forward(input_ids, attention_mask)
+
+
 def test_bad_rows_are_those_of_all_parts(windowed):
     extractor, texts = windowed
-
-    class Refusing(Ends):
-        def forward(self, input_ids, attention_mask):
-            if bool((input_ids == WORDS.index("a")).any()):
-                msg = "no such token"
-                raise RuntimeError(msg)
-            return super().forward(input_ids, attention_mask)
-
     texts = [text.replace("a", "b") for text in texts]
     texts[7] += " a"
     texts[25] += " a"
@@ -75,3 +77,12 @@ def test_bad_rows_are_those_of_all_parts(windowed):
         Z = extractor(Refusing(10**9), on_error="nan").transform(texts)
     assert np.flatnonzero(np.isnan(Z).all(1)).tolist() == [7, 25]
     assert torch.from_numpy(Z).isnan().any(1).sum() == 2
+
+
+def test_rows_that_fail_alike_are_tried_where_a_part_before_has_passed(windowed):
+    extractor, texts = windowed
+    good = [text.replace("a", "b") for text in texts[:10]]
+    bad = [" ".join(["a"] * (3 + row)) for row in range(60)]
+    with pytest.warns(UserWarning, match="rows 10 to 69 of `X`"):
+        Z = extractor(Refusing(10**9), on_error="nan").transform(good + bad)
+    assert np.isnan(Z).all(1).tolist() == [False] * 10 + [True] * 60
