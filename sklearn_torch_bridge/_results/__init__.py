@@ -20,7 +20,6 @@ __all__ = [
     "JoinRule",
     "Sink",
     "Spans",
-    "WidthError",
     "WindowsSink",
     "entries_of",
 ]

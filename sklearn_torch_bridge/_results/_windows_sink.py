@@ -17,6 +17,7 @@ __all__ = ["JoinRule", "WindowsSink"]
 
 _HALVES = (torch.float16, torch.bfloat16)
 _TWO_AXES = 2
+_Parts = torch.Tensor | Sequence[torch.Tensor]  # one for each window
 
 
 @dataclass(eq=False)
@@ -84,7 +85,8 @@ class WindowsSink:
         """Take the pieces of some windows; count the rows of the caller's `X` done."""
         windows = as_indices(rows)
         own_rows = self._spans.rows[windows]
-        alone = np.flatnonzero(self._spans.counts[own_rows] == 1)
+        counts = self._spans.counts[own_rows]
+        alone = np.flatnonzero(counts == 1)
         n_done = 0
         if len(alone):
             pairs = zip(self._rules, pieces, strict=True)
@@ -92,12 +94,15 @@ class WindowsSink:
             n_done += self._write_on(own_rows[alone], whole)
         if len(alone) == len(windows):
             return n_done
-        parted = [_by_window(piece) for piece in pieces]
-        touched = np.unique(np.delete(own_rows, alone))
-        for row in touched:
-            places = np.flatnonzero((own_rows == row) & ~self._has_come[windows])
-            if len(places):
-                self._add(row, windows[places], parted, places)
+        fresh = np.flatnonzero((counts > 1) & ~self._has_come[windows])
+        order = fresh[np.argsort(own_rows[fresh], kind="stable")]
+        parted = [_by_window(piece, order) for piece in pieces]
+        rows_there, starts = np.unique(own_rows[order], return_index=True)
+        stops = [*starts[1:], len(order)]
+        for row, start, stop in zip(rows_there, starts, stops, strict=False):
+            own = [piece[start:stop] for piece in parted]
+            self._add(int(row), windows[order[start:stop]], own)
+        touched = np.unique(own_rows[counts > 1])
         return n_done + self._write_whole(touched[self._left[touched] == 0])
 
     def caller_rows(self, rows: Rows) -> Rows:
@@ -110,22 +115,12 @@ class WindowsSink:
             return NamedRows.of(found, name)
         return found
 
-    def _add(
-        self,
-        row: int,
-        windows: Indices,
-        parted: Sequence[Sequence[torch.Tensor] | torch.Tensor],
-        places: Indices,
-    ) -> None:
+    def _add(self, row: int, windows: Indices, pieces: Sequence[_Parts]) -> None:
         """Add windows of one row to what came of others of it."""
         if row not in self._under_way:
             self._under_way[row] = [rule.begin() for rule in self._rules]
-        for joined, piece in zip(self._under_way[row], parted, strict=True):
-            if isinstance(joined, _EndToEnd):
-                joined.add_tokens(piece, places, windows, self._spans)
-            else:
-                vectors = torch.stack([piece[int(place)] for place in places])
-                joined.add(vectors.cpu(), windows, self._spans)
+        for joined, piece in zip(self._under_way[row], pieces, strict=True):
+            joined.add(piece, windows, self._spans)
         self._has_come[windows] = True
         self._left[row] -= len(windows)
 
@@ -165,8 +160,8 @@ class _Joined(ABC):
     """What has come of the windows of one row."""
 
     @abstractmethod
-    def add(self, vectors: torch.Tensor, windows: Indices, spans: Spans) -> None:
-        """Add the vectors of some windows."""
+    def add(self, parts: _Parts, windows: Indices, spans: Spans) -> None:
+        """Add what came of some windows."""
 
     @abstractmethod
     def value(self) -> torch.Tensor:
@@ -181,8 +176,9 @@ class _Average(_Joined):
         self._weight = 0
         self._dtype = torch.float32
 
-    def add(self, vectors: torch.Tensor, windows: Indices, spans: Spans) -> None:
+    def add(self, parts: _Parts, windows: Indices, spans: Spans) -> None:
         """Add the vectors of some windows."""
+        vectors = _together(parts)
         if not (vectors.is_floating_point() or vectors.is_complex()):
             raise _no_mean(vectors.dtype)
         weights = torch.from_numpy(spans.weights[windows])
@@ -204,9 +200,9 @@ class _Largest(_Joined):
     def __init__(self) -> None:
         self._largest: torch.Tensor | None = None
 
-    def add(self, vectors: torch.Tensor, windows: Indices, spans: Spans) -> None:
+    def add(self, parts: _Parts, windows: Indices, spans: Spans) -> None:
         """Compare the vectors of some windows with those before."""
-        own = vectors.amax(0)
+        own = _together(parts).amax(0)
         if self._largest is not None:
             own = torch.maximum(self._largest, own)
         self._largest = own
@@ -223,11 +219,11 @@ class _Last(_Joined):
     def __init__(self) -> None:
         self._window, self._vector = -1, torch.empty(0)
 
-    def add(self, vectors: torch.Tensor, windows: Indices, spans: Spans) -> None:
+    def add(self, parts: _Parts, windows: Indices, spans: Spans) -> None:
         """Keep the vector of the last of some windows."""
         place = int(windows.argmax())
         if windows[place] > self._window:
-            self._window, self._vector = windows[place], vectors[place].clone()
+            self._window, self._vector = windows[place], parts[place].clone()
 
     def value(self) -> torch.Tensor:
         """Return the vector of the last window."""
@@ -240,20 +236,9 @@ class _EndToEnd(_Joined):
     def __init__(self) -> None:
         self._tokens: dict[int, torch.Tensor] = {}
 
-    def add(self, vectors: torch.Tensor, windows: Indices, spans: Spans) -> None:
-        """Add tokens that are as many in each window."""
-        self.add_tokens(vectors, np.arange(len(windows)), windows, spans)
-
-    def add_tokens(
-        self,
-        tokens: Sequence[torch.Tensor] | torch.Tensor,
-        places: Indices,
-        windows: Indices,
-        spans: Spans,
-    ) -> None:
-        """Add the tokens at some places of a batch, those of some windows."""
-        for place, window in zip(places, windows, strict=True):
-            own = tokens[int(place)].cpu()
+    def add(self, parts: _Parts, windows: Indices, spans: Spans) -> None:
+        """Add the tokens of some windows."""
+        for own, window in zip(parts, windows, strict=True):
             self._tokens[int(window)] = _once(own, int(window), spans)
 
     def value(self) -> torch.Tensor:
@@ -288,11 +273,16 @@ def _chosen(piece: Piece, places: Indices) -> Piece:
     return Tokens(torch.cat([own[place + 1] for place in places]), lengths)
 
 
-def _by_window(piece: Piece) -> Sequence[torch.Tensor] | torch.Tensor:
-    """Return what came of each window."""
+def _by_window(piece: Piece, places: Indices) -> _Parts:
+    """Return what came of the windows at some places of a batch, on the host."""
     if isinstance(piece, Tokens):
-        return torch.split(piece.values, piece.lengths)
-    return piece
+        parts = torch.split(piece.values, piece.lengths)
+        return [parts[place].cpu() for place in places]
+    return piece[torch.from_numpy(places)].cpu()
+
+
+def _together(parts: _Parts) -> torch.Tensor:
+    return parts if isinstance(parts, torch.Tensor) else torch.stack([*parts])
 
 
 def _no_mean(dtype: torch.dtype) -> TypeError:
