@@ -6,6 +6,7 @@ By each of its doors a row is given what the library's own cut gives, and is nam
 import itertools
 import pickle
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -26,6 +27,7 @@ from sklearn_torch_bridge import (
     TruncationWarning,
     precompute,
 )
+from sklearn_torch_bridge._estimators import _long_rows
 from sklearn_torch_bridge._results import FileSink
 from tests.families import make_tokenizer
 from tests.tiny_models import Items
@@ -321,6 +323,15 @@ def test_a_search_warns_once_a_setting_and_its_predictions_always():
     for _ in range(2):
         _, (told,) = heard_of(search.predict, X)
         assert told.filename == __file__
+
+
+def test_folds_of_one_setting_warn_once(monkeypatch):
+    monkeypatch.setattr(_long_rows, "_SAID", set())
+    pipe = make_pipeline(
+        TorchFeatureExtractor(**from_positions()), LogisticRegression()
+    )
+    X, y = texts_of(LENGTHS * 2), [0, 1] * 6
+    assert len(heard_of(partial(cross_validate, cv=3), pipe, X, y)[1]) == 1
 
 
 def test_precompute_warns_once_for_all_settings(tmp_path):
