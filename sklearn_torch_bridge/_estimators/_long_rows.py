@@ -22,12 +22,13 @@ from sklearn_torch_bridge.models import Maximum
 
 __all__ = ["LongRows", "RowTooLongError", "notes_of", "setting_of", "warn_of_cuts"]
 
-_TRIES = ("sklearn.model_selection._validation", "_fit_and_score")
-_SEARCHES = ("sklearn.model_selection._search", "fit")
+_SELECTION = "sklearn.model_selection."
+_TRIES = ("_fit_and_score", "_fit_and_predict")
+_RUN = "parallel"  # the name of what each search, and each cross-validation, runs by
 _NOT_THE_CALLER = ("sklearn_torch_bridge", "sklearn", "joblib", "contextlib")
 Setting = Callable[[], Hashable]
 _SAID: set[Hashable] = set()  # settings that were warned of as they were tried
-_SAID_IN: WeakKeyDictionary[Any, set[Hashable]] = WeakKeyDictionary()  # by the search
+_SAID_IN: WeakKeyDictionary[Any, set[Hashable]] = WeakKeyDictionary()  # by the run
 
 
 class RowTooLongError(ValueError):
@@ -247,15 +248,16 @@ def _frames() -> Iterator[FrameType]:
 def _said_in_search() -> set[Hashable] | None:
     """Return which settings a search has warned of; None where none is under way.
 
-    Those are of the search, or in one of its processes of whatever is tried there.
+    Those are of one run of the outermost search or cross-validation, or in one of its
+    processes of whatever is tried there.
     """
     said = None
     for frame in _frames():
-        call = frame.f_globals.get("__name__"), frame.f_code.co_name
-        if call == _TRIES:
-            said = _SAID
-        elif call == _SEARCHES:
-            return _SAID_IN.setdefault(frame.f_locals["self"], set())
+        if str(frame.f_globals.get("__name__")).startswith(_SELECTION):
+            if frame.f_code.co_name in _TRIES:
+                said = _SAID
+            elif _RUN in frame.f_locals:
+                said = _SAID_IN.setdefault(frame.f_locals[_RUN], set())
     return said
 
 

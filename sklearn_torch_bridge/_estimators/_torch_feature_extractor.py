@@ -86,7 +86,7 @@ class TorchFeatureExtractor(BridgeTransformer):
     too_long : {"warn", "cut", "windows", "raise"} or Windows, default="warn"
         What becomes of a row that is longer. ``"warn"`` cuts it as its library does,
         with one `TruncationWarning` a call, which names such rows and how much was
-        lost; within a search of scikit-learn, once a setting and process. ``"cut"``
+        lost; in a search or cross-validation, once a setting and process. ``"cut"``
         says nothing. ``"raise"`` is a ValueError that names the first such row, before
         any is run; with ``on_error="nan"`` they are NaN. A cache and a file keep what
         was cut, and warn again. What your own `preprocess` cuts, nobody knows.

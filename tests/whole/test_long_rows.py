@@ -6,7 +6,6 @@ By each of its doors a row is given what the library's own cut gives, and is nam
 import itertools
 import pickle
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +16,11 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    cross_val_predict,
+    cross_val_score,
+)
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
@@ -27,7 +30,6 @@ from sklearn_torch_bridge import (
     TruncationWarning,
     precompute,
 )
-from sklearn_torch_bridge._estimators import _long_rows
 from sklearn_torch_bridge._results import FileSink
 from tests.families import make_tokenizer
 from tests.tiny_models import Items
@@ -149,6 +151,11 @@ def long(request, tmp_path):
     else:
         short = [row[:most] for row in X]
     return settings, X, short, f"{5 * most} {unit}", f"{most} {unit}"
+
+
+def nested(pipe, X, y):
+    search = GridSearchCV(pipe, {"logisticregression__C": [1, 2]}, cv=2)
+    return cross_val_score(search, X, y, cv=2)
 
 
 def heard_of(call, *given):
@@ -317,21 +324,23 @@ def test_a_search_warns_once_a_setting_and_its_predictions_always():
         "torchfeatureextractor__max_length": [5, 8],
         "logisticregression__C": [1, 2],
     }
+    search = GridSearchCV(pipe, grid, cv=3)
     for _ in range(2):
-        search = GridSearchCV(pipe, grid, cv=3)
         assert len(heard_of(search.fit, X, y)[1]) == 2
     for _ in range(2):
         _, (told,) = heard_of(search.predict, X)
         assert told.filename == __file__
 
 
-def test_folds_of_one_setting_warn_once(monkeypatch):
-    monkeypatch.setattr(_long_rows, "_SAID", set())
+@pytest.mark.parametrize("validate", [cross_val_score, cross_val_predict, nested])
+def test_each_cross_validation_warns_once(validate):
     pipe = make_pipeline(
         TorchFeatureExtractor(**from_positions()), LogisticRegression()
     )
     X, y = texts_of(LENGTHS * 2), [0, 1] * 6
-    assert len(heard_of(partial(cross_validate, cv=3), pipe, X, y)[1]) == 1
+    for _ in range(2):
+        _, (told,) = heard_of(validate, pipe, X, y)
+        assert told.filename == __file__
 
 
 def test_precompute_warns_once_for_all_settings(tmp_path):
