@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_torch_bridge._rows._refused_texts import why_refused, without_refused
-from sklearn_torch_bridge._tokenizers import lock_of
+from sklearn_torch_bridge._tokenizers import lent
 
 __all__ = ["Encoded", "encode_texts", "prompted", "shortest", "whole"]
 
@@ -44,7 +44,7 @@ def prompted(texts: Sequence[str], prompt: str) -> Sequence[str]:
 def shortest(tokenizer: Any, prompt: str) -> int:
     """Count the tokens of a text of one, with special ones and a prompt before it."""
     if prompt:
-        with lock_of(tokenizer):
+        with lent(tokenizer):
             return 1 + len(whole(tokenizer)([prompt])["input_ids"][0])
     count = getattr(tokenizer, "num_special_tokens_to_add", None)
     return 1 + (int(count()) if callable(count) else 0)
@@ -64,7 +64,7 @@ def encode_texts(
     full_lengths: list[int] = []
     refused: dict[int, tuple[Exception, str]] = {}
     encode = whole(tokenizer)
-    with lock_of(tokenizer):
+    with lent(tokenizer):
         for start in range(0, len(texts), _AT_ONCE):
             part = list(prompted(texts[start : start + _AT_ONCE], prompt))
             encoded, failing = without_refused(encode, part)

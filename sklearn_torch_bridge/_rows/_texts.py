@@ -32,7 +32,7 @@ from sklearn_torch_bridge._rows._windows_of_features import (
     FeaturesOfIds,
     tokenizer_of_windows,
 )
-from sklearn_torch_bridge._tokenizers import is_tokenizer, lock_of
+from sklearn_torch_bridge._tokenizers import is_tokenizer, lent
 from sklearn_torch_bridge._types import Indices, Inputs, Rows
 from sklearn_torch_bridge.models import (
     AcceptedInputs,
@@ -263,7 +263,7 @@ class TokenFeed(Feed):
         if windows is None:
             self.full_lengths = full
         else:
-            with lock_of(tokenizer):
+            with lent(tokenizer):
                 self._cut(windows, whole(tokenizer), form)
         self._shortest = _padded_length(fixed, maximum)
         self.lengths = np.maximum(self._n_tokens, self._shortest)

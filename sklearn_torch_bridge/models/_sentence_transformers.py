@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sklearn_torch_bridge._packages import check_installed, import_optional
-from sklearn_torch_bridge._tokenizers import lock_of
+from sklearn_torch_bridge._tokenizers import lent
 from sklearn_torch_bridge._types import Inputs, Pool
 from sklearn_torch_bridge.models._fixed_length import NO_MAXIMUM
 from sklearn_torch_bridge.models._hub_files import (
@@ -251,7 +251,7 @@ class _Preprocess:
 
     def __call__(self, rows: Sequence[Any]) -> Inputs:
         """Prepare rows as `encode` does."""
-        with lock_of(self.module):
+        with lent(self.module):
             features = self._features(rows, self.longest)
         mask = features.get("attention_mask")
         if self.longest is not None and mask is not None:
@@ -285,7 +285,8 @@ class _Preprocess:
     @property
     def least(self) -> int:
         """The tokens of a text of one, with special ones and the prompt."""
-        return 1 + len(self.module.tokenizer([self._text])["input_ids"][0])
+        with lent(self.module):
+            return 1 + len(self.module.tokenizer([self._text])["input_ids"][0])
 
     @property
     def maximum(self) -> Maximum | None:
@@ -308,7 +309,7 @@ class _Preprocess:
             return None
         counts: list[int] = []
         try:
-            with lock_of(self.module):
+            with lent(self.module):
                 for start in range(0, len(rows), _TEXTS_AT_ONCE):
                     counts += self._count(rows[start : start + _TEXTS_AT_ONCE])
         except Exception:  # noqa: BLE001 - raised again by the batch

@@ -6,6 +6,7 @@ By each of its doors a row is given what the library's own cut gives, and is nam
 import itertools
 import pickle
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -398,6 +399,22 @@ def test_settings_survive_pickles_clones_and_folders(tmp_path):
         TorchFeatureExtractor.load(tmp_path / "saved"),
     ):
         assert (other.max_length, other.too_long) == (7, "raise")
+
+
+@pytest.mark.parametrize("too_long", ["cut", "windows"])
+@pytest.mark.parametrize("kind", ["tokenizer", "positions", "st"])
+def test_a_tokenizer_cuts_and_pads_afterwards_as_before(kind, too_long, tmp_path):
+    make = KINDS[kind][0]
+    settings = make(tmp_path) if kind == "st" else make()
+    tokenizer = settings.get("preprocess") or settings["model"].tokenizer
+    fast = tokenizer.backend_tokenizer
+    extractor = TorchFeatureExtractor(**settings, max_length=7, too_long=too_long)
+    for set_state in (fast.no_padding, partial(fast.enable_padding, length=9)):
+        set_state()
+        before = fast.to_str()
+        extractor.transform(texts_of(LENGTHS))
+        assert fast.to_str() == before
+        fast.enable_truncation(20, strategy="only_first", direction="left")
 
 
 def test_an_object_of_sentence_transformers_stays_as_it_is(tmp_path):
