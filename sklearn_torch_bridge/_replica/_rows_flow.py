@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sklearn_torch_bridge._torch_private import schema_of, tree_leaves
@@ -24,6 +25,12 @@ _FEW, _OTHER = 2, 3  # rows
 _LONG = 4  # tokens, of which half are more than one
 # They name sizes of the batch, and keep the order of its values.
 _RESHAPING = ("aten::view", "aten::_unsafe_view", "aten::reshape", "aten::expand")
+# They trust that all they are given fits, and read and write beyond it otherwise.
+_TRUSTING = (
+    "aten::lstm",
+    "aten::mkldnn_rnn_layer",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+)
 
 Twin = Callable[[torch.Tensor], torch.Tensor]
 
@@ -89,11 +96,30 @@ class RowsFlow:
                 if given is not None:
                     twin = self._reshaped(args[0], given, results[0])
             return [] if twin is None else [twin]
+        if schema_of(func).name in _TRUSTING:
+            with suppress(Exception):
+                return self._like_run(func, args, kwargs)
+            return []
         for twin_of in (self._known, self._known_or_as_many):
             with suppress(Exception):  # it needs the rows themselves
                 twin = func(*_with(twin_of, args), **_with(twin_of, kwargs))
                 return list(tree_leaves(twin))
         return []
+
+    def _like_run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> list[Any]:
+        """Return zeros of the shapes that come for the other rows, and run nothing."""
+
+        def twin_of(tensor: torch.Tensor) -> torch.Tensor:
+            is_weight = isinstance(tensor, nn.Parameter)
+            twin = tensor if is_weight else self._known_or_as_many(tensor)
+            return twin.to("meta")
+
+        twin = func(*_with(twin_of, args), **_with(twin_of, kwargs))
+        device = next(leaf for leaf in args if isinstance(leaf, torch.Tensor)).device
+        return [
+            torch.zeros_like(one, device=device) if _is_plain(one) else None
+            for one in tree_leaves(twin)
+        ]
 
     def _known(self, tensor: torch.Tensor) -> torch.Tensor:
         twin: torch.Tensor = self._twins.get(tensor, tensor)

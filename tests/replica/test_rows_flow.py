@@ -43,6 +43,8 @@ CASES = [
     (nn.Sequential(nn.Flatten(), nn.Linear(24, 5)), (2, 5)),
     (nn.Sequential(nn.Conv1d(4, 3, 1), nn.BatchNorm1d(3)), (2, 3, 6)),
     (nn.GRU(6, 3, batch_first=True), (2, 4, 3)),
+    (nn.LSTM(6, 3, bidirectional=True, batch_first=True), (2, 4, 6)),
+    (nn.LSTM(6, 3, 2, bias=False, batch_first=True), (2, 4, 3)),
     (nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), (2, 4, 6)),
     (Returning(lambda x: x.transpose(0, 1)), (4, 2, 6)),
     (Returning(lambda x: (2 * x).relu_()), (2, 4, 6)),
@@ -50,6 +52,7 @@ CASES = [
     (Returning(lambda x: x.transpose(0, 1).reshape(5, 24)), (2, 24)),
     # Nothing of these follows the rows, or it cannot be seen.
     (Returning(lambda x: x.mean(0)), None),
+    (nn.LSTM(6, 5, batch_first=True), None),  # a state of zeros, (1, 5, 5)
     (Returning(relu_of_a_copy), None),
     (Returning(lambda x: torch.stack([*x])), None),
     (Returning(lambda x: torch.ones(5, 6) + x.mean()), None),
