@@ -40,7 +40,8 @@ class KeptReplica:
     ) -> None:
         self.own, self.lent, self.state = own, lent, state
         self.signature = trace.signature
-        is_told = trace.is_whole and lent.can_be_lent_anew()
+        # An array is copied, and what is written to it tells nothing of itself.
+        is_told = trace.is_whole and not trace.arrays and lent.can_be_lent_anew()
         if not is_told or any(map(_remembers, {*map(type, own.modules())})):
             raise NotKeptError
         self._look = ModuleLook(trace)

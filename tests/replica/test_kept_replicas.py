@@ -192,3 +192,19 @@ def test_a_module_with_a_large_object_that_has_tensors_runs():
     extractor = TorchFeatureExtractor(module)
     Z = extractor.transform(X)
     np.testing.assert_array_equal(extractor.transform(X), Z)
+
+
+def test_arrays_that_are_written_to_between_calls_are_read_anew():
+    class Shifting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shifts = {"all": [np.zeros(4, np.float32)]}
+
+        def forward(self, x):
+            return x + torch.from_numpy(self.shifts["all"][0])
+
+    module = Shifting()
+    extractor = TorchFeatureExtractor(module).fit(X)
+    extractor.transform(X)
+    module.shifts["all"][0] += 1
+    np.testing.assert_array_equal(extractor.transform(X), X + 1)
