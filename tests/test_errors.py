@@ -18,6 +18,7 @@ TREE = {
     "PartitionError": RuntimeError,
     "BadRowWarning": UserWarning,
     "CacheWarning": UserWarning,
+    "TruncationWarning": UserWarning,
 }
 
 

@@ -109,9 +109,6 @@ def request_of(extractor: Any) -> Request:
     if extractor.preprocess is None:
         check_no_pairs(extractor.model)
     _check_container(extractor)
-    pool = _check_pooling(extractor.pooling)
-    if isinstance(extractor.too_long, Windows) or extractor.too_long == "windows":
-        _check_of_windows(extractor.pooling, pool)
     label = type(extractor).__name__
     run = RunOptions(
         devices=_check_devices(extractor.device),
@@ -123,6 +120,9 @@ def request_of(extractor: Any) -> Request:
         num_workers=int(extractor.num_workers),
         keeps_rows=extractor.cache is not None,
     )
+    pool = _check_pooling(extractor.pooling)
+    if isinstance(extractor.too_long, Windows) or extractor.too_long == "windows":
+        _check_of_windows(extractor.pooling, pool)
     return Request(
         model=extractor.model,
         layer=extractor.layer,

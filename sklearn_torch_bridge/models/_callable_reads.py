@@ -22,12 +22,25 @@ class CallableReads:
     def __init__(self, model: Any) -> None:
         reached = ValuesReached(model)
         self._seen = reached.seen
-        self._files = FileState(partial(_files, _names(reached.texts)))
+        self._names = _names(reached.texts)
+        self.files = FileState(partial(_files, self._names))
 
     def are_current(self, model: Any) -> bool:
         """Return whether the callable finds the same values, and the files as then."""
         now = ValuesReached(model)
-        return now.seen == self._seen and self._files.is_current()
+        return now.seen == self._seen and self.files.is_current()
+
+    def leave_out_changed(self, before: "CallableReads") -> None:
+        """Leave out files that the callable itself writes to, such as a log.
+
+        They are others than `before` it was called.
+        """
+        was, now = before.files.seen or {}, self.files.seen or {}
+        written = {path for path in was if now.get(path) != was[path]}
+        names = [name for name in self._names if name not in written]
+        if len(names) < len(self._names):
+            self._names = names
+            self.files = FileState(partial(_files, names))
 
 
 def _names(texts: list[str]) -> list[str]:

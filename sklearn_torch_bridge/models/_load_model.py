@@ -186,8 +186,11 @@ def _load_string(model: str) -> LoadedModel:
 
 def _load_callable(model: Callable[[], Any]) -> LoadedModel:
     """Call a callable, and keep its module until it would find something else."""
+    before = CallableReads(model)
     _BY_CALLABLE[model] = made = _to_loaded_model(_call(model))
-    _READS[model] = CallableReads(model)  # after the call, which may count or log
+    reads = CallableReads(model)  # after the call, which may count or log
+    reads.leave_out_changed(before)
+    _READS[model] = reads
     return made
 
 

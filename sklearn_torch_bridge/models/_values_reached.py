@@ -1,6 +1,8 @@
 """The values that the code of a callable reaches, as a list that tells others apart."""
 
 import enum
+import inspect
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -76,6 +78,13 @@ _PARTS: dict[type, Callable[[Any], list[Any]]] = {
 }
 
 
+def _is_public(function: Any) -> bool:
+    """Return whether a library's function is found by its name in its module."""
+    home, name = function.__module__, function.__name__
+    is_of_library = library_of(home) is not None
+    return is_of_library and getattr(sys.modules.get(home), name, None) is function
+
+
 class ValuesReached:
     """The values that a callable reaches, each once, the nearest first.
 
@@ -132,9 +141,12 @@ class ValuesReached:
 
     def _add_function(self, function: types.FunctionType) -> None:
         home = library_of(function.__globals__.get("__name__"))
-        if home is not None and not function.__closure__:
-            self.seen.append(_serial(function))
-            return
+        if home is not None:
+            # torch wraps some of its functions once its compiler is imported.
+            own = inspect.unwrap(function)
+            if not function.__closure__ or _is_public(own):
+                self.seen.append(_serial(own))
+                return
         code = function.__code__
         self.seen.append(code)
         if home is not None:  # made inside a library, around something of the user's

@@ -1,10 +1,12 @@
 """A callable that would find something else is called again."""
 
+import inspect
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import nn
 
 from sklearn_torch_bridge import TorchFeatureExtractor
@@ -127,3 +129,34 @@ def test_a_cache_that_is_named_does_not_count(tmp_path):
     reads = CallableReads(model)
     extractor.transform([[2.0]])
     assert reads.are_current(model)
+
+
+def test_a_file_that_the_callable_writes_to_does_not_call_it_again(tmp_path):
+    log = tmp_path / "calls"
+    log.write_text("before\n")
+
+    def noted():
+        with log.open("a") as file:
+            file.write("called\n")
+        return nn.Identity()
+
+    extractor = TorchFeatureExtractor(noted)
+    for _ in range(3):
+        extractor.transform([[1.0, 2.0]])
+    assert log.read_text() == "before\ncalled\n"
+    with log.open("a") as file:  # another process writes there, too
+        file.write("called elsewhere\n")
+    extractor.transform([[1.0, 2.0]])
+    assert log.read_text().count("called\n") == 1
+
+
+def test_a_function_that_torch_wraps_later_is_still_itself(monkeypatch):
+    def seeded():
+        torch.manual_seed(0)
+        return nn.Linear(2, 1)
+
+    bare = inspect.unwrap(torch.manual_seed)
+    monkeypatch.setattr(torch, "manual_seed", bare)
+    reads = CallableReads(seeded)
+    monkeypatch.setattr(torch, "manual_seed", torch._disable_dynamo(bare))
+    assert reads.are_current(seeded)  # as once torch's compiler is imported
