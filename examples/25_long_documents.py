@@ -100,20 +100,10 @@ for way, settings in ways.items():
 figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
 for order, marker in zip(sources, "os", strict=True):
     means = [scores[way, order].mean() for way in ways]
-    line = ax.plot([*seconds.values()], means, marker, linestyle="-", label=order)
-    for way, mean in zip(ways, means, strict=True):
-        ax.annotate(
-            way,
-            (seconds[way], mean),
-            textcoords="offset points",
-            xytext=(0, -14),
-            ha="center",
-            color=line[0].get_color(),
-            fontsize="small",
-        )
-ax.set_xscale("log")
-ax.margins(x=0.2, y=0.2)
-ax.set_xlabel(f"seconds for {len(texts)} pages")
+    ax.plot([*seconds.values()], means, marker, linestyle="-", label=order)
+ax.set_xticks([*seconds.values()], [f"{way}\n{seconds[way]:.0f} s" for way in ways])
+ax.set_xlim(0, 1.15 * max(seconds.values()))
+ax.set_xlabel(f"what is read, and the time for {len(texts)} pages")
 ax.set_ylabel("accuracy in cross-validation")
 ax.set_title("What reading on brings, and what it costs", loc="left")
 ax.legend(title="pages", loc="lower right")
