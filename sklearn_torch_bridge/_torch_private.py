@@ -38,6 +38,7 @@ __all__ = [
     "is_functional",
     "is_of_compiler",
     "is_wrapped",
+    "leave_modes",
     "make_parameter",
     "mark_dynamic",
     "outside_modes",
@@ -111,6 +112,16 @@ def outside_modes(function: Callable[_P, _T]) -> Callable[_P, _T]:
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def leave_modes(n_before: int) -> None:
+    """Leave dispatch modes that an interrupt in torch's own code has left open."""
+    while count_modes() > n_before:
+        torch._C._pop_torch_dispatch_stack(None)
+    if n_before == 0:
+        torch._C._dispatch_tls_set_dispatch_key_included(
+            torch._C.DispatchKey.Python, False
+        )
 
 
 def compiled_from(module: nn.Module) -> nn.Module | None:

@@ -59,9 +59,9 @@ class LongRows:
     def hear_of_file(self, sink: ArraySink) -> None:
         """Take what a file has noted of its finished rows, and what it is to note."""
         lengths, limit = sink.cuts()
-        if lengths is not None:
-            self._before = lengths
-            self.maximum = read_limit(limit)
+        maximum = read_limit(limit)  # None where the file is damaged there
+        if lengths is not None and maximum is not None:
+            self._before, self.maximum = lengths, maximum
             self.restart()
 
     def restart(self) -> None:

@@ -27,7 +27,7 @@ from sklearn_torch_bridge._replica._random_state import (
 from sklearn_torch_bridge._replica._rows_flow import RowsFlow
 from sklearn_torch_bridge._replica._watch import RunAgainError, Watch
 from sklearn_torch_bridge._tensor_bytes import new_hash, tensor_bytes
-from sklearn_torch_bridge._torch_private import tree_leaves
+from sklearn_torch_bridge._torch_private import count_modes, leave_modes, tree_leaves
 from sklearn_torch_bridge._types import Inputs
 
 __all__ = ["Forwards", "UnfitModelError"]
@@ -167,6 +167,7 @@ class Forwards:
         suspected = self.findings.suspected
         seeded: list[str] = []
         is_suspected = self.layers in suspected
+        n_modes = count_modes()
         try:
             with watch, seeding_noticed(seeded) if is_suspected else nullcontext():
                 call(inputs)
@@ -175,6 +176,9 @@ class Forwards:
                 raise
         except RunAgainError:
             pass
+        except BaseException:  # Ctrl-C, also as torch enters or leaves the watch
+            leave_modes(n_modes)
+            raise
         if watch.again is not None:  # also where the model has caught it
             if before and self._drawn_since(before):  # until it was ended
                 suspected.setdefault(self.layers, []).append(before)

@@ -113,7 +113,8 @@ class FileSink(ArraySink):
     def cuts(self) -> tuple[NDArray[np.int64] | None, str]:
         """Return how long finished rows were that were cut, and at what limit."""
         self._progress.seek(_IDENTITY_BYTES)
-        limit = self._progress.read(_HEADER_BYTES - _IDENTITY_BYTES).decode().strip()
+        written = self._progress.read(_HEADER_BYTES - _IDENTITY_BYTES)
+        limit = written.decode("ascii", errors="replace").strip()
         if not limit or not self._has_marks():
             return None, ""
         return (np.array(self._map_marks()) >> _LENGTH).astype(np.int64), limit
